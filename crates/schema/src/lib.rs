@@ -1,0 +1,6 @@
+//! schema
+
+pub mod cursor;
+pub mod field;
+pub mod strategy;
+pub mod validation;

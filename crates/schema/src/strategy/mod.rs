@@ -1,0 +1,110 @@
+//! What happens to an object of each kind between the wire and the store: defaults, preparation,
+//! validation, warnings. One row per kind; kinds without rules of their own get the generic row,
+//! which still validates metadata.
+
+mod prepare;
+
+use serde_json::Value;
+
+use crate::cursor::Node;
+use crate::field::ErrorList;
+use crate::validation::{format, metadata};
+
+/// One kind's rules. Objects are type-checked and normalised before any of them runs.
+///
+/// Callers normally use the methods, which add what is common to all kinds.
+#[derive(Clone, Copy)]
+pub struct Strategy {
+    /// Fills in what the user left out; runs on every read from the wire.
+    pub default: fn(&mut Value),
+    /// Clears or sets what is not for a creating user to say: status, generation.
+    pub prepare_create: fn(&mut Value),
+    /// Keeps what an update of the main resource must not change; counts the generation.
+    pub prepare_update: fn(new: &mut Value, old: &Value),
+    /// Keeps what an update of the status must not change.
+    pub prepare_status_update: fn(new: &mut Value, old: &Value),
+    /// What is wrong with a new object.
+    pub validate: fn(&Value) -> ErrorList,
+    /// What is wrong with a changed object, including changes that are not allowed.
+    pub validate_update: fn(new: &Value, old: &Value) -> ErrorList,
+    /// What is wrong with a changed status.
+    pub validate_status_update: fn(new: &Value, old: &Value) -> ErrorList,
+    /// What the creating user should know although it is valid.
+    pub warnings: fn(&Value) -> Vec<String>,
+    /// What the updating user should know although it is valid.
+    pub warnings_on_update: fn(new: &Value, old: &Value) -> Vec<String>,
+}
+
+/// The row of a kind without rules of its own.
+pub const GENERIC: Strategy = Strategy {
+    default: |_| {},
+    prepare_create: |_| {},
+    prepare_update: |_, _| {},
+    prepare_status_update: prepare::keep_all_but_status,
+    validate: |object| validate_named(object, format::name_is_subdomain),
+    validate_update: validate_metadata_update,
+    validate_status_update: validate_metadata_update,
+    warnings: |_| Vec::new(),
+    warnings_on_update: |_, _| Vec::new(),
+};
+
+static GENERIC_ROW: Strategy = GENERIC;
+
+/// The row of a kind. A kind means the same in all its versions, except that `default` takes the
+/// version the client sent and the others take the storage version's shape.
+pub fn of(_group: &str, _kind: &str) -> &'static Strategy {
+    &GENERIC_ROW
+}
+
+impl Strategy {
+    /// Everything wrong with a new object: the kind's own rules, then, only if they hold, the
+    /// common ones.
+    pub fn check_create(&self, object: &Value) -> ErrorList {
+        let errs = (self.validate)(object);
+        if errs.is_empty() { validate_named(object, format::name_is_path_segment) } else { errs }
+    }
+
+    /// Prepares an update: what no update changes, then the kind's own preparation.
+    pub fn before_update(&self, new: &mut Value, old: &Value) {
+        prepare::keep_system_metadata(new, old, self.prepare_update);
+    }
+
+    /// Prepares an update of the status subresource.
+    pub fn before_status_update(&self, new: &mut Value, old: &Value) {
+        prepare::keep_system_metadata(new, old, self.prepare_status_update);
+    }
+
+    /// Everything wrong with a changed object: common rules, then the kind's own.
+    pub fn check_update(&self, new: &Value, old: &Value) -> ErrorList {
+        let mut errs = common_update_errors(new, old);
+        errs.extend((self.validate_update)(new, old));
+        errs
+    }
+
+    /// Everything wrong with a changed status: common rules, then the kind's own.
+    pub fn check_status_update(&self, new: &Value, old: &Value) -> ErrorList {
+        let mut errs = common_update_errors(new, old);
+        errs.extend((self.validate_status_update)(new, old));
+        errs
+    }
+}
+
+fn common_update_errors(new: &Value, old: &Value) -> ErrorList {
+    let mut errs = validate_named(new, format::name_is_path_segment);
+    errs.extend(validate_metadata_update(new, old));
+    errs
+}
+
+/// Only metadata, under the kind's rule for names.
+fn validate_named(object: &Value, name_rule: format::NameRule) -> ErrorList {
+    let mut errs = ErrorList::new();
+    metadata::validate(&Node::root(object).at("metadata"), name_rule, &mut errs);
+    errs
+}
+
+/// Only metadata, against what it was.
+fn validate_metadata_update(new: &Value, old: &Value) -> ErrorList {
+    let mut errs = ErrorList::new();
+    metadata::validate_update(&Node::root(new).at("metadata"), &Node::root(old).at("metadata"), &mut errs);
+    errs
+}

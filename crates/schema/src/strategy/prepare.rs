@@ -1,0 +1,85 @@
+//! Preparing objects for the store: who may change what.
+
+use serde_json::{Map, Value, json};
+
+/// The object's field, made if it is not there.
+fn metadata(object: &mut Value) -> Option<&mut Map<String, Value>> {
+    object.as_object_mut()?.entry("metadata").or_insert_with(|| json!({})).as_object_mut()
+}
+
+/// Puts `old`'s field in place of `new`'s.
+pub fn keep(new: &mut Value, old: &Value, field: &str) {
+    let Some(new) = new.as_object_mut() else { return };
+    match old.get(field) {
+        Some(value) => new.insert(field.to_owned(), value.clone()),
+        None => new.remove(field),
+    };
+}
+
+/// The status is the controllers' to write.
+pub fn clear_status(object: &mut Value) {
+    if let Some(object) = object.as_object_mut() {
+        object.remove("status");
+    }
+}
+
+/// A new object of a kind that counts its generations has generation 1.
+pub fn start_generation(object: &mut Value) {
+    if let Some(metadata) = metadata(object) {
+        metadata.insert("generation".to_owned(), json!(1));
+    }
+}
+
+/// A new object of a kind with spec, status and generation.
+pub fn create(object: &mut Value) {
+    clear_status(object);
+    start_generation(object);
+}
+
+/// An update of a kind with spec, status and generation: the status stays, a changed spec counts.
+pub fn update(new: &mut Value, old: &Value) {
+    keep(new, old, "status");
+    count_generation(new, old, &["spec"]);
+}
+
+/// Counts one generation if any of the fields changed.
+pub fn count_generation(new: &mut Value, old: &Value, fields: &[&str]) {
+    if fields.iter().any(|field| new.get(field) != old.get(field)) {
+        let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+        if let Some(metadata) = metadata(new) {
+            metadata.insert("generation".to_owned(), generation.into());
+        }
+    }
+}
+
+/// An update of the status changes the status and, as upstream, metadata; nothing else.
+pub fn keep_all_but_status(new: &mut Value, old: &Value) {
+    let fields: Vec<String> =
+        [&*new, old].into_iter().filter_map(Value::as_object).flat_map(|o| o.keys().cloned()).collect();
+    for field in fields {
+        if !["metadata", "status", "kind", "apiVersion"].contains(&field.as_str()) {
+            keep(new, old, &field);
+        }
+    }
+}
+
+/// What no update changes, whatever the kind: generation (but by `prepare`), creation time, and a
+/// deletion once begun. A missing uid is filled in.
+pub fn keep_system_metadata(new: &mut Value, old: &Value, prepare: fn(&mut Value, &Value)) {
+    let old_metadata = &old["metadata"];
+    let keep = |new: &mut Value, field: &str, wanted: fn(&Map<String, Value>, &str) -> bool| {
+        let Some(metadata) = metadata(new) else { return };
+        if let (Some(value), true) = (old_metadata.get(field), wanted(metadata, field)) {
+            metadata.insert(field.to_owned(), value.clone());
+        }
+    };
+    if let Some(metadata) = metadata(new) {
+        metadata.remove("generation");
+    }
+    keep(new, "generation", |_, _| true);
+    prepare(new, old);
+    keep(new, "uid", |new, field| !new.contains_key(field));
+    keep(new, "creationTimestamp", |_, _| true);
+    keep(new, "deletionTimestamp", |_, _| true);
+    keep(new, "deletionGracePeriodSeconds", |new, field| !new.contains_key(field));
+}

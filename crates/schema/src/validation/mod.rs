@@ -1,0 +1,9 @@
+//! The rules that objects must satisfy, in upstream's order and words.
+//!
+//! Rules take a [`Node`](crate::cursor::Node) and add what is wrong to an
+//! [`ErrorList`](crate::field::ErrorList). The kinds' entry points are named in
+//! [`strategy`](crate::strategy).
+
+pub mod format;
+pub mod labels;
+pub mod metadata;
