@@ -18,8 +18,10 @@ pub const HISTORY_LIMIT: usize = 5;
 #[serde(rename_all = "camelCase")]
 pub struct Decision {
     /// Always `explain.kobune.dev/v1alpha1`.
+    #[serde(default)]
     pub api_version: String,
     /// Always `Decision`.
+    #[serde(default)]
     pub kind: String,
     /// Standard metadata. The name is `<subject kind in lower case>-<subject name>`.
     pub metadata: ObjectMeta,

@@ -15,8 +15,10 @@ use crate::resource::{object, type_meta};
 #[serde(rename_all = "camelCase")]
 pub struct NodePool {
     /// Always `karpenter.sh/v1`.
+    #[serde(default)]
     pub api_version: String,
     /// Always `NodePool`.
+    #[serde(default)]
     pub kind: String,
     /// Standard metadata.
     pub metadata: ObjectMeta,
@@ -170,8 +172,10 @@ pub struct NodePoolStatus {
 #[serde(rename_all = "camelCase")]
 pub struct NodeClaim {
     /// Always `karpenter.sh/v1`.
+    #[serde(default)]
     pub api_version: String,
     /// Always `NodeClaim`.
+    #[serde(default)]
     pub kind: String,
     /// Standard metadata.
     pub metadata: ObjectMeta,

@@ -17,8 +17,10 @@ use crate::resource::{object, type_meta};
 #[serde(rename_all = "camelCase")]
 pub struct NodeUsage {
     /// Always `metrics.kobune.dev/v1alpha1`.
+    #[serde(default)]
     pub api_version: String,
     /// Always `NodeUsage`.
+    #[serde(default)]
     pub kind: String,
     /// Standard metadata.
     pub metadata: ObjectMeta,
