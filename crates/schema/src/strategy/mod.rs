@@ -2,7 +2,11 @@
 //! validation, warnings. One row per kind; kinds without rules of their own get the generic row,
 //! which still validates metadata.
 
+mod core;
+mod pod;
 mod prepare;
+mod rows;
+mod service;
 
 use serde_json::Value;
 
@@ -50,10 +54,10 @@ pub const GENERIC: Strategy = Strategy {
 
 static GENERIC_ROW: Strategy = GENERIC;
 
-/// The row of a kind. A kind means the same in all its versions, except that `default` takes the
-/// version the client sent and the others take the storage version's shape.
-pub fn of(_group: &str, _kind: &str) -> &'static Strategy {
-    &GENERIC_ROW
+/// The row of a kind: the same for all its versions, since rules see the storage version's shape
+/// (HorizontalPodAutoscaler: `autoscaling/v2`).
+pub fn of(group: &str, kind: &str) -> &'static Strategy {
+    rows::row(group, kind).unwrap_or(&GENERIC_ROW)
 }
 
 impl Strategy {

@@ -45,10 +45,7 @@ pub fn update(new: &mut Value, old: &Value) {
 /// Counts one generation if any of the fields changed.
 pub fn count_generation(new: &mut Value, old: &Value, fields: &[&str]) {
     if fields.iter().any(|field| new.get(field) != old.get(field)) {
-        let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
-        if let Some(metadata) = metadata(new) {
-            metadata.insert("generation".to_owned(), generation.into());
-        }
+        bump_generation(new, old);
     }
 }
 
@@ -82,4 +79,44 @@ pub fn keep_system_metadata(new: &mut Value, old: &Value, prepare: fn(&mut Value
     keep(new, "creationTimestamp", |_, _| true);
     keep(new, "deletionTimestamp", |_, _| true);
     keep(new, "deletionGracePeriodSeconds", |new, field| !new.contains_key(field));
+}
+
+/// An update of a kind with status but without generations.
+pub fn keep_status(new: &mut Value, old: &Value) {
+    keep(new, old, "status");
+}
+
+/// An update of the status that also leaves most metadata alone, as newer kinds do.
+pub fn keep_all_but_status_and_metadata(new: &mut Value, old: &Value) {
+    keep_all_but_status(new, old);
+    for field in ["labels", "annotations", "ownerReferences", "finalizers", "generateName"] {
+        if let (Some(metadata), true) = (new.get_mut("metadata"), old["metadata"].is_object()) {
+            keep(metadata, &old["metadata"], field);
+        }
+    }
+}
+
+/// Counts the spec; nothing else is kept.
+pub fn count_spec(new: &mut Value, old: &Value) {
+    count_generation(new, old, &["spec"]);
+}
+
+/// Counts everything outside metadata.
+pub fn count_all(new: &mut Value, old: &Value) {
+    let content = |object: &Value| {
+        let mut object = object.as_object().cloned().unwrap_or_default();
+        object.remove("metadata");
+        object
+    };
+    if content(new) != content(old) {
+        bump_generation(new, old);
+    }
+}
+
+/// One generation more than before.
+pub fn bump_generation(new: &mut Value, old: &Value) {
+    let generation = old["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+    if let Some(metadata) = metadata(new) {
+        metadata.insert("generation".to_owned(), generation.into());
+    }
 }

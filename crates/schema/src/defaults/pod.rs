@@ -1,0 +1,245 @@
+//! Pods and pod templates.
+
+use serde_json::{Value, json};
+
+use super::core::claim_spec;
+use super::fill::Fill;
+use super::resources;
+
+/// A Pod. Some defaults are for pods only, so that stored templates do not change with upgrades.
+pub fn pod(pod: &mut Value) {
+    let spec = pod.filled("spec");
+    for list in ["containers", "initContainers"] {
+        spec.items(list).for_each(resources::request_limits);
+    }
+    resources::pod_level(spec);
+    spec.fill_nil("enableServiceLinks", true);
+    if spec["hostNetwork"] == true {
+        for container in ["containers", "initContainers"] {
+            spec.items(container).flat_map(|c| c.items("ports")).for_each(|port| {
+                let container_port = port["containerPort"].clone();
+                port.fill("hostPort", container_port);
+            });
+        }
+    }
+    pod_spec(spec);
+    status(pod);
+}
+
+/// A `PodTemplateSpec`.
+pub fn template(template: &mut Value) {
+    pod_spec(template.filled("spec"));
+}
+
+fn pod_spec(spec: &mut Value) {
+    spec.fill("dnsPolicy", "ClusterFirst");
+    spec.fill("restartPolicy", "Always");
+    spec.fill_nil("securityContext", json!({}));
+    spec.fill_nil("terminationGracePeriodSeconds", 30);
+    spec.fill("schedulerName", "default-scheduler");
+    spec.items("volumes").for_each(volume);
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        spec.items(list).for_each(container);
+    }
+    resources::round_up(spec.field("overhead"));
+    resources::round_up_requirements(spec.field("resources"));
+}
+
+fn status(pod: &mut Value) {
+    let Some(status) = pod.field("status") else { return };
+    for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
+        for container in status.items(list) {
+            resources::round_up(container.field("allocatedResources"));
+            resources::round_up_requirements(container.field("resources"));
+        }
+    }
+}
+
+fn container(container: &mut Value) {
+    let policy = pull_policy(container.text("image"));
+    container.fill("imagePullPolicy", policy);
+    container.fill("terminationMessagePath", "/dev/termination-log");
+    container.fill("terminationMessagePolicy", "File");
+    container.items("ports").for_each(|port| port.fill("protocol", "TCP"));
+    for source in container.items("env").filter_map(|env| env.field("valueFrom")) {
+        if let Some(field) = source.field("fieldRef") {
+            field.fill("apiVersion", "v1");
+        }
+        if let Some(file) = source.field("fileKeyRef") {
+            file.fill_nil("optional", false);
+        }
+    }
+    resources::round_up_requirements(container.field("resources"));
+    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if let Some(found) = container.field(name) {
+            probe(found);
+        }
+    }
+    for handler in ["postStart", "preStop"] {
+        if let Some(handler) = container.field("lifecycle").and_then(|l| l.field(handler)) {
+            http_get(handler);
+        }
+    }
+}
+
+fn probe(probe: &mut Value) {
+    probe.fill("timeoutSeconds", 1);
+    probe.fill("periodSeconds", 10);
+    probe.fill("successThreshold", 1);
+    probe.fill("failureThreshold", 3);
+    http_get(probe);
+    if let Some(grpc) = probe.field("grpc") {
+        grpc.fill_nil("service", "");
+    }
+}
+
+fn http_get(handler: &mut Value) {
+    if let Some(get) = handler.field("httpGet") {
+        get.fill("path", "/");
+        get.fill("scheme", "HTTP");
+    }
+}
+
+fn volume(volume: &mut Value) {
+    let Some(object) = volume.as_object_mut() else { return };
+    if object.iter().all(|(name, value)| name == "name" || value.is_null()) {
+        object.insert("emptyDir".to_owned(), json!({}));
+    }
+    volume_source(volume);
+    for mode in ["secret", "configMap", "downwardAPI", "projected"] {
+        if let Some(source) = volume.field(mode) {
+            source.fill_nil("defaultMode", 0o644);
+        }
+    }
+    if let Some(source) = volume.field("downwardAPI") {
+        downward_items(source);
+    }
+    for source in volume.field("projected").into_iter().flat_map(|p| p.items("sources")) {
+        if let Some(downward) = source.field("downwardAPI") {
+            downward_items(downward);
+        }
+        if let Some(token) = source.field("serviceAccountToken") {
+            token.fill_nil("expirationSeconds", 3600);
+        }
+    }
+    if let Some(image) = volume.field("image") {
+        let policy = pull_policy(image.text("reference"));
+        image.fill("pullPolicy", policy);
+    }
+    if let Some(claim) = volume.field("ephemeral").and_then(|e| e.field("volumeClaimTemplate")) {
+        claim_spec(claim.filled("spec"));
+    }
+}
+
+/// Defaults that volumes of pods and persistent volumes share.
+pub fn volume_source(volume: &mut Value) {
+    if let Some(path) = volume.field("hostPath") {
+        path.fill_nil("type", "");
+    }
+    if let Some(iscsi) = volume.field("iscsi") {
+        iscsi.fill("iscsiInterface", "default");
+    }
+    if let Some(rbd) = volume.field("rbd") {
+        rbd.fill("pool", "rbd");
+        rbd.fill("user", "admin");
+        rbd.fill("keyring", "/etc/ceph/keyring");
+    }
+    if let Some(disk) = volume.field("azureDisk") {
+        disk.fill_nil("cachingMode", "ReadWrite");
+        disk.fill_nil("fsType", "ext4");
+        disk.fill_nil("readOnly", false);
+        disk.fill_nil("kind", "Shared");
+    }
+    if let Some(scale_io) = volume.field("scaleIO") {
+        scale_io.fill("storageMode", "ThinProvisioned");
+        scale_io.fill("fsType", "xfs");
+    }
+}
+
+fn downward_items(source: &mut Value) {
+    for field in source.items("items").filter_map(|item| item.field("fieldRef")) {
+        field.fill("apiVersion", "v1");
+    }
+}
+
+/// Images that may change under the same reference are pulled always.
+fn pull_policy(image: &str) -> &'static str {
+    let is_latest = match image.split_once('@') {
+        // An unparsable reference has no tag for upstream, so it is not "latest".
+        _ if !is_reference(image) => false,
+        Some((name, _)) => tag(name) == Some("latest"),
+        None => tag(image).is_none_or(|tag| tag == "latest"),
+    };
+    if is_latest { "Always" } else { "IfNotPresent" }
+}
+
+fn tag(name: &str) -> Option<&str> {
+    // A colon before the last slash belongs to the registry's port.
+    let last = name.rsplit('/').next().unwrap_or(name);
+    last.split_once(':').map(|(_, tag)| tag)
+}
+
+/// Roughly the grammar of `github.com/distribution/reference`: enough to tell an image from noise.
+fn is_reference(image: &str) -> bool {
+    let name = image.split('@').next().unwrap_or_default();
+    let (path, tag) = match name.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
+        _ => (name, None),
+    };
+    let component = |part: &str| {
+        let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        part.starts_with(edge)
+            && part.ends_with(edge)
+            && part.chars().all(|c| edge(c) || matches!(c, '.' | '_' | '-'))
+    };
+    let mut parts = path.split('/');
+    let first = parts.next().unwrap_or_default();
+    let rest: Vec<&str> = parts.collect();
+    let domain = !rest.is_empty()
+        && (first.contains(['.', ':'])
+            || first == "localhost"
+            || first.chars().any(|c| c.is_ascii_uppercase()));
+    let tag_ok = tag.is_none_or(|tag| {
+        tag.len() <= 128
+            && tag.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
+            && tag.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
+    });
+    tag_ok && (domain || component(first)) && rest.into_iter().all(component)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pull_policy_follows_the_tag() {
+        for (image, policy) in [
+            ("busybox", "Always"),
+            ("busybox:latest", "Always"),
+            ("busybox:1.36", "IfNotPresent"),
+            ("registry:5000/busybox", "Always"),
+            ("registry:5000/busybox:1", "IfNotPresent"),
+            ("busybox@sha256:0000", "IfNotPresent"),
+            ("Not An Image", "IfNotPresent"),
+            ("", "IfNotPresent"),
+        ] {
+            assert_eq!(pull_policy(image), policy, "{image}");
+        }
+    }
+
+    #[test]
+    fn a_minimal_pod_is_filled_in() {
+        let mut object = json!({"spec": {"containers": [{
+            "name": "a", "image": "busybox:1",
+            "resources": {"limits": {"cpu": "1"}},
+            "livenessProbe": {"httpGet": {"port": 80}},
+        }]}});
+        pod(&mut object);
+        let container = &object["spec"]["containers"][0];
+        assert_eq!(container["resources"]["requests"]["cpu"], "1");
+        assert_eq!(container["livenessProbe"]["httpGet"], json!({"port": 80, "path": "/", "scheme": "HTTP"}));
+        assert_eq!(container["livenessProbe"]["failureThreshold"], 3);
+        assert_eq!(object["spec"]["restartPolicy"], "Always");
+        assert_eq!(object["spec"]["enableServiceLinks"], true);
+    }
+}

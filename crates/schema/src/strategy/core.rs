@@ -1,0 +1,183 @@
+//! Preparing objects of kinds that do something of their own.
+
+use serde_json::{Value, json};
+
+use super::prepare;
+
+/// A new namespace is active and finalized by the namespace controller.
+pub fn namespace_create(namespace: &mut Value) {
+    namespace["status"] = json!({"phase": "Active"});
+    if !namespace["spec"].is_object() {
+        namespace["spec"] = json!({});
+    }
+    let spec = &mut namespace["spec"];
+    if !spec["finalizers"].is_array() {
+        spec["finalizers"] = json!([]);
+    }
+    if let Some(finalizers) = spec["finalizers"].as_array_mut()
+        && !finalizers.iter().any(|f| f == "kubernetes")
+    {
+        finalizers.push(json!("kubernetes"));
+    }
+}
+
+/// Finalizers of a namespace change only through its finalize subresource.
+pub fn namespace_update(new: &mut Value, old: &Value) {
+    prepare::keep(new, old, "status");
+    prepare::keep(new, old, "spec");
+}
+
+/// A new Job selects its pods by its uid, unless the user takes care of the selector.
+pub fn job_create(job: &mut Value) {
+    prepare::create(job);
+    if job["spec"]["manualSelector"] == true {
+        return;
+    }
+    let (name, uid) = (job["metadata"]["name"].clone(), job["metadata"]["uid"].clone());
+    let template = object(object(job, "spec"), "template");
+    let labels = object(object(template, "metadata"), "labels");
+    for (label, value) in [
+        ("job-name", &name),
+        ("batch.kubernetes.io/job-name", &name),
+        ("controller-uid", &uid),
+        ("batch.kubernetes.io/controller-uid", &uid),
+    ] {
+        insert_new(labels, label, value);
+    }
+    let matched = object(object(object(job, "spec"), "selector"), "matchLabels");
+    insert_new(matched, "batch.kubernetes.io/controller-uid", &uid);
+}
+
+fn object<'a>(parent: &'a mut Value, field: &str) -> &'a mut Value {
+    let field = &mut parent[field];
+    if !field.is_object() {
+        *field = json!({});
+    }
+    field
+}
+
+fn insert_new(map: &mut Value, key: &str, value: &Value) {
+    if map.get(key).is_none() {
+        map[key] = if value.is_null() { json!("") } else { value.clone() };
+    }
+}
+
+/// DaemonSets count changes of their template, too.
+pub fn daemon_set_create(object: &mut Value) {
+    prepare::create(object);
+    if object["spec"]["templateGeneration"].as_i64().unwrap_or(0) < 1 {
+        // Only the internal type has this field; over the wire it is an annotation.
+        set_template_generation(object, 1);
+    }
+}
+
+/// DaemonSets count changes of their template, too.
+pub fn daemon_set_update(new: &mut Value, old: &Value) {
+    prepare::update(new, old);
+    let generation = template_generation(old);
+    let changed = new["spec"]["template"] != old["spec"]["template"];
+    set_template_generation(new, if changed { generation + 1 } else { generation });
+}
+
+const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
+
+fn template_generation(object: &Value) -> i64 {
+    let annotation = &object["metadata"]["annotations"][TEMPLATE_GENERATION];
+    annotation.as_str().and_then(|g| g.parse().ok()).unwrap_or(0)
+}
+
+fn set_template_generation(daemon_set: &mut Value, generation: i64) {
+    let annotations = object(object(daemon_set, "metadata"), "annotations");
+    annotations[TEMPLATE_GENERATION] = json!(generation.to_string());
+}
+
+/// A new volume is pending since now.
+pub fn persistent_volume_create(volume: &mut Value) {
+    volume["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": now()});
+}
+
+fn now() -> String {
+    base::clock::rfc3339(base::clock::now())
+}
+
+/// The time of the last change of phase is kept, or now.
+pub fn persistent_volume_status_update(new: &mut Value, old: &Value) {
+    prepare::keep_all_but_status(new, old);
+    let (was, is) = (&old["status"], &new["status"]);
+    let (time_was, time_is) = (&was["lastPhaseTransitionTime"], &is["lastPhaseTransitionTime"]);
+    let changed = was["phase"] != is["phase"];
+    if !changed && time_is.is_null() && !time_was.is_null() {
+        new["status"]["lastPhaseTransitionTime"] = time_was.clone();
+    } else if changed && (time_is.is_null() || time_is == time_was) {
+        new["status"]["lastPhaseTransitionTime"] = json!(now());
+    }
+}
+
+/// A new claim is pending; both ways to name a data source say the same.
+pub fn persistent_volume_claim_create(claim: &mut Value) {
+    claim["status"] = json!({"phase": "Pending"});
+    same_data_sources(claim);
+}
+
+/// The status of a claim stays; both ways to name a data source say the same.
+pub fn persistent_volume_claim_update(new: &mut Value, old: &Value) {
+    prepare::keep(new, old, "status");
+    same_data_sources(new);
+}
+
+fn same_data_sources(claim: &mut Value) {
+    let Some(spec) = claim.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    match (spec.get("dataSource").cloned(), spec.get("dataSourceRef").cloned()) {
+        (Some(source), None) => {
+            spec.insert("dataSourceRef".to_owned(), source);
+        }
+        (None, Some(reference)) if reference["namespace"].as_str().unwrap_or_default().is_empty() => {
+            spec.insert("dataSource".to_owned(), reference);
+        }
+        _ => {}
+    }
+}
+
+/// References to secrets carry only names.
+pub fn service_account_prepare(account: &mut Value) {
+    for secret in account.get_mut("secrets").and_then(Value::as_array_mut).into_iter().flatten() {
+        let name = secret["name"].clone();
+        *secret = if name.is_null() { json!({}) } else { json!({ "name": name }) };
+    }
+}
+
+/// The type of a Secret stays when an update leaves it out.
+pub fn secret_update(new: &mut Value, old: &Value) {
+    if new["type"].as_str().unwrap_or_default().is_empty() {
+        prepare::keep(new, old, "type");
+    }
+}
+
+/// EndpointSlices count changes of content and labels.
+pub fn endpoint_slice_update(new: &mut Value, old: &Value) {
+    prepare::count_all(new, old);
+    if new["metadata"]["labels"] != old["metadata"]["labels"] {
+        prepare::bump_generation(new, old);
+    }
+}
+
+/// Deployments count changes of annotations, too, because rollouts are steered by them.
+pub fn deployment_update(new: &mut Value, old: &Value) {
+    prepare::update(new, old);
+    if new["metadata"]["annotations"] != old["metadata"]["annotations"] {
+        prepare::bump_generation(new, old);
+    }
+}
+
+/// The status of a Deployment may not change its labels.
+pub fn deployment_status_update(new: &mut Value, old: &Value) {
+    prepare::keep_all_but_status(new, old);
+    if let (Some(metadata), true) = (new.get_mut("metadata"), old["metadata"].is_object()) {
+        prepare::keep(metadata, &old["metadata"], "labels");
+    }
+}
+
+/// Status and spec of a Node are changed apart.
+pub fn node_update(new: &mut Value, old: &Value) {
+    prepare::keep(new, old, "status");
+}
