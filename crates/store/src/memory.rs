@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use crate::{
     Committed, KeyValue, Limits, Range, Revision, Store, StoreError, WatchStream, Write,
-    mvcc::{Head, View},
+    mvcc::{Head, History, View},
 };
 
 /// The store without a disk: the model of the semantics, and the home of ephemeral kinds. Needs no
@@ -23,7 +23,9 @@ impl Memory {
 
     /// An empty store that keeps this much history.
     pub fn with_limits(limits: Limits) -> Self {
-        Self { head: Mutex::new(Head::default()), view: Arc::new(View::new(limits)) }
+        let head = Head::default();
+        let view = Arc::new(View::new(&head, History::new(0, limits)));
+        Self { head: Mutex::new(head), view }
     }
 }
 

@@ -117,39 +117,75 @@ pub struct View {
     state: RwLock<State>,
     /// Bumped after every publication; watchers wait on it.
     wake: watch::Sender<()>,
-    limits: Limits,
 }
 
 struct State {
     map: Map,
     revision: Revision,
-    /// The events after `oldest` up to `revision`, without a gap.
-    log: VecDeque<Chunk>,
-    log_events: usize,
-    log_bytes: usize,
-    /// The oldest revision whose successors are all in the log.
-    oldest: Revision,
+    history: History,
     closed: bool,
 }
 
-impl View {
-    /// The view of an empty store.
-    pub fn new(limits: Limits) -> Self {
-        Self::of(&Head::default(), limits)
+/// The log of recent events, bounded by [`Limits`].
+pub struct History {
+    limits: Limits,
+    /// The events after `oldest`, without a gap.
+    chunks: VecDeque<Chunk>,
+    events: usize,
+    bytes: usize,
+    /// The oldest revision whose successors are all in the log.
+    oldest: Revision,
+}
+
+impl History {
+    /// No history before `revision`.
+    pub fn new(revision: Revision, limits: Limits) -> Self {
+        Self { limits, chunks: VecDeque::new(), events: 0, bytes: 0, oldest: revision }
     }
 
-    /// The view of a store that starts at `head`, without history before it.
-    pub fn of(head: &Head, limits: Limits) -> Self {
-        let state = State {
-            map: head.map.clone(),
-            revision: head.revision,
-            log: VecDeque::new(),
-            log_events: 0,
-            log_bytes: 0,
-            oldest: head.revision,
-            closed: false,
-        };
-        Self { state: RwLock::new(state), wake: watch::Sender::new(()), limits }
+    /// Appends the next events and returns the oldest ones, if they no longer fit.
+    pub fn push(&mut self, chunk: Chunk) -> Vec<Chunk> {
+        self.events += chunk.len();
+        self.bytes += chunk_bytes(&chunk);
+        self.chunks.push_back(chunk);
+        let mut dropped = Vec::new();
+        while self.events > self.limits.history_events || self.bytes > self.limits.history_bytes {
+            let Some(chunk) = self.pop() else { break };
+            dropped.push(chunk);
+        }
+        dropped
+    }
+
+    fn pop(&mut self) -> Option<Chunk> {
+        let chunk = self.chunks.pop_front()?;
+        self.events -= chunk.len();
+        self.bytes -= chunk_bytes(&chunk);
+        self.oldest = self.oldest.max(last_revision(&chunk));
+        Some(chunk)
+    }
+
+    fn compact(&mut self, revision: Revision) -> Vec<Chunk> {
+        let mut dropped = Vec::new();
+        while self.chunks.front().is_some_and(|chunk| last_revision(chunk) <= revision) {
+            dropped.extend(self.pop());
+        }
+        // A chunk that straddles `revision` stays in the log, but is not readable before it.
+        self.oldest = self.oldest.max(revision);
+        dropped
+    }
+
+    /// The chunks that hold the events after `revision`; the first may begin before it.
+    fn since(&self, revision: Revision) -> impl Iterator<Item = &Chunk> {
+        let from = self.chunks.partition_point(|chunk| last_revision(chunk) <= revision);
+        self.chunks.range(from..)
+    }
+}
+
+impl View {
+    /// The view of a store at `head` that remembers `history`.
+    pub fn new(head: &Head, history: History) -> Self {
+        let state = State { map: head.map.clone(), revision: head.revision, history, closed: false };
+        Self { state: RwLock::new(state), wake: watch::Sender::new(()) }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, State> {
@@ -165,20 +201,15 @@ impl View {
     pub fn publish(&self, head: &Head, chunk: Chunk) {
         let Some(last) = chunk.last() else { return };
         assert_eq!(last.kv.mod_revision, head.revision, "a chunk ends at the head it is published with");
-        let bytes = chunk_bytes(&chunk);
-        let trimmed = {
+        let replaced = {
             let mut state = self.write();
             assert_eq!(chunk[0].kv.mod_revision, state.revision + 1, "revisions have no gap");
-            let replaced = std::mem::replace(&mut state.map, head.map.clone());
             state.revision = head.revision;
-            state.log_events += chunk.len();
-            state.log_bytes += bytes;
-            state.log.push_back(chunk);
-            (state.trim(&self.limits), replaced)
+            (std::mem::replace(&mut state.map, head.map.clone()), state.history.push(chunk))
         };
         self.wake.send_replace(());
         // Freeing old values and map nodes takes longer than the swap did: do it outside the lock.
-        drop(trimmed);
+        drop(replaced);
     }
 
     /// Ends all watches and fails all later calls.
@@ -203,19 +234,17 @@ impl View {
 
     /// See [`crate::Store::compact`].
     pub fn compact(&self, revision: Revision) -> Result<(), StoreError> {
-        let mut dropped = Vec::new();
-        let mut state = self.write();
-        state.check_open()?;
-        if revision > state.revision {
-            return Err(StoreError::FutureRevision { current: state.revision });
-        }
-        while state.log.front().is_some_and(|chunk| last_revision(chunk) <= revision) {
-            dropped.extend(state.drop_front());
-        }
-        // A chunk that straddles `revision` stays in the log, but is not readable before it.
-        state.oldest = state.oldest.max(revision);
-        drop(state);
+        let dropped = {
+            let mut state = self.write();
+            state.check_open()?;
+            if revision > state.revision {
+                return Err(StoreError::FutureRevision { current: state.revision });
+            }
+            state.history.compact(revision)
+        };
+        // Watchers that are behind learn it now, not at the next write.
         self.wake.send_replace(());
+        drop(dropped);
         Ok(())
     }
 
@@ -232,7 +261,7 @@ impl View {
             state.check_open()?;
             let at = at.unwrap_or(state.revision);
             state.check_revision(at)?;
-            (state.map.clone(), at, state.since(at).cloned().collect::<Vec<_>>())
+            (state.map.clone(), at, state.history.since(at).cloned().collect::<Vec<_>>())
         };
         let undo = undo(&since, revision, prefix);
         let limit = if limit == 0 { usize::MAX } else { limit };
@@ -283,33 +312,11 @@ impl State {
         if revision > self.revision {
             return Err(StoreError::FutureRevision { current: self.revision });
         }
-        if revision < self.oldest {
-            return Err(StoreError::Compacted { oldest: self.oldest });
+        let oldest = self.history.oldest;
+        if revision < oldest {
+            return Err(StoreError::Compacted { oldest });
         }
         Ok(())
-    }
-
-    /// The chunks that hold the events after `revision`; the first may begin before it.
-    fn since(&self, revision: Revision) -> impl Iterator<Item = &Chunk> {
-        let from = self.log.partition_point(|chunk| last_revision(chunk) <= revision);
-        self.log.range(from..)
-    }
-
-    fn trim(&mut self, limits: &Limits) -> Vec<Chunk> {
-        let mut dropped = Vec::new();
-        while self.log_events > limits.history_events || self.log_bytes > limits.history_bytes {
-            let Some(chunk) = self.drop_front() else { break };
-            dropped.push(chunk);
-        }
-        dropped
-    }
-
-    fn drop_front(&mut self) -> Option<Chunk> {
-        let chunk = self.log.pop_front()?;
-        self.log_events -= chunk.len();
-        self.log_bytes -= chunk_bytes(&chunk);
-        self.oldest = self.oldest.max(last_revision(&chunk));
-        Some(chunk)
     }
 }
 
@@ -393,7 +400,7 @@ impl Cursor {
                 scanned += chunk.len();
                 fits
             };
-            state.since(self.after).take_while(room).cloned().collect::<Vec<_>>()
+            state.history.since(self.after).take_while(room).cloned().collect::<Vec<_>>()
         };
         let mut events = Vec::new();
         let mut scanned = 0;

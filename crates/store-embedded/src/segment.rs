@@ -1,0 +1,77 @@
+//! The log segment being written.
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::FileExt as _,
+};
+
+use store::Revision;
+
+use crate::{
+    dir::Dir,
+    frame::{FILE_HEADER_LEN, SEGMENT_MAGIC, file_header},
+};
+
+/// An open segment and how far it is written.
+pub struct Segment {
+    file: File,
+    /// Where the next frame goes; everything before it is whole frames.
+    len: u64,
+}
+
+/// What a failed append left behind.
+pub enum AppendError {
+    /// The frame did not get in and the log is as before (typically: the disk is full).
+    Rejected(io::Error),
+    /// The log's state on disk is unknown; writing on could lose acknowledged data.
+    Fatal(io::Error),
+}
+
+impl Segment {
+    /// Creates the segment whose first write will have `revision`. It is on disk when this returns.
+    pub fn create(dir: &Dir, revision: Revision) -> io::Result<Self> {
+        let path = dir.segment(revision);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        file.write_all_at(&file_header(SEGMENT_MAGIC, revision), 0)?;
+        file.sync_all()?;
+        dir.sync()?;
+        Ok(Self { file, len: FILE_HEADER_LEN as u64 })
+    }
+
+    /// Continues a recovered segment after its first `len` bytes. What recovery read may so far exist in
+    /// the page cache only, and is about to be shown to clients: hence the sync.
+    pub fn resume(dir: &Dir, revision: Revision, len: u64) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(dir.segment(revision))?;
+        file.set_len(len)?;
+        file.sync_all()?;
+        dir.sync()?;
+        Ok(Self { file, len })
+    }
+
+    /// Bytes written.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Appends a frame and, with `sync`, waits until it is on disk.
+    pub fn append(&mut self, frame: &[u8], sync: bool) -> Result<(), AppendError> {
+        if let Err(error) = self.file.write_all_at(frame, self.len) {
+            return Err(match self.file.set_len(self.len) {
+                Ok(()) => AppendError::Rejected(error),
+                Err(_) => AppendError::Fatal(error),
+            });
+        }
+        if sync {
+            // After a failed fsync the kernel may drop the dirty pages and report success next time.
+            self.file.sync_data().map_err(AppendError::Fatal)?;
+        }
+        self.len += frame.len() as u64;
+        Ok(())
+    }
+
+    /// Waits until everything appended is on disk.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+}
