@@ -1,0 +1,170 @@
+//! Preemption: whom to remove so that a more important pod fits. Upstream's default preemption
+//! (`framework/plugins/defaultpreemption`), without pod groups.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::class::{PodClass, PodRequirements};
+use crate::cluster::{Cluster, PlacedPod, PodKey};
+use crate::diagnosis;
+use crate::filter::{self, Reason};
+use crate::snapshot::NodeId;
+
+/// Upstream's defaults of `DefaultPreemptionArgs`: dry runs stop after this share of the nodes …
+const CANDIDATES_PERCENT: usize = 10;
+/// … or this many, whichever is more.
+const CANDIDATES_MIN: usize = 100;
+
+/// What preemption comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Preemption {
+    /// The pod must not preempt, for this reason.
+    NotEligible(&'static str),
+    /// Nothing that can be removed would help.
+    Hopeless {
+        /// The number of nodes.
+        nodes: usize,
+        /// How many nodes each answer is for.
+        answers: BTreeMap<String, u32>,
+    },
+    /// Removing these pods makes room on the node.
+    Nominated {
+        /// The node.
+        node: Arc<str>,
+        /// The pods to remove, most important first.
+        victims: Vec<PodKey>,
+        /// How many of them are protected by a disruption budget.
+        violations: usize,
+    },
+}
+
+impl Preemption {
+    /// What it adds to the message of an unschedulable pod; nothing when it succeeds.
+    pub fn message(&self) -> Option<String> {
+        match self {
+            Self::NotEligible(reason) => Some((*reason).to_owned()),
+            Self::Hopeless { nodes, answers } => Some(diagnosis::summary(
+                *nodes,
+                answers.iter().map(|(answer, count)| (answer.clone(), *count)),
+            )),
+            Self::Nominated { .. } => None,
+        }
+    }
+}
+
+struct Candidate<'a> {
+    node: &'a Arc<str>,
+    victims: Vec<(&'a PodKey, &'a PlacedPod)>,
+    violations: usize,
+}
+
+/// Finds the node where the least harm makes room for a pod of the class. `is_protected` says
+/// whether evicting a pod would violate a disruption budget.
+pub fn preempt(cluster: &Cluster, class: &PodClass, is_protected: &dyn Fn(&PodKey) -> bool) -> Preemption {
+    if !class.may_preempt {
+        return Preemption::NotEligible("not eligible due to preemptionPolicy=Never.");
+    }
+    let snapshot = cluster.engine().snapshot();
+    let has_victims = cluster.lowest_priority().is_some_and(|lowest| lowest < class.priority);
+    let wanted = (snapshot.len() * CANDIDATES_PERCENT / 100).max(CANDIDATES_MIN);
+    let mut answers = BTreeMap::<String, u32>::new();
+    let mut candidates = Vec::new();
+    let mut harmless = false;
+    for (id, node) in snapshot.nodes() {
+        let reasons = cluster.engine().reasons(class, id);
+        if !reasons.iter().all(Reason::is_resolvable) {
+            *answers.entry("Preemption is not helpful for scheduling".to_owned()).or_default() += 1;
+            continue;
+        }
+        let victims = if has_victims {
+            victims_on(cluster, class, id, &node.name, is_protected)
+        } else {
+            Err(Vec::new())
+        };
+        match victims {
+            Ok((victims, violations)) => {
+                harmless |= violations == 0;
+                candidates.push(Candidate { node: &node.name, victims, violations });
+                if harmless && candidates.len() >= wanted {
+                    break;
+                }
+            }
+            Err(reasons) if reasons.is_empty() => {
+                *answers.entry("No preemption victims found for incoming pod".to_owned()).or_default() += 1;
+            }
+            Err(reasons) => {
+                for reason in reasons {
+                    *answers.entry(reason.to_string()).or_default() += 1;
+                }
+            }
+        }
+    }
+    let best = candidates.into_iter().min_by_key(|candidate| {
+        let priorities = || candidate.victims.iter().map(|(_, pod)| i64::from(pod.class.priority));
+        let highest = priorities().max().unwrap_or(i64::MIN);
+        let earliest = candidate
+            .victims
+            .iter()
+            .filter(|(_, pod)| i64::from(pod.class.priority) == highest)
+            .map(|(_, pod)| pod.started)
+            .min();
+        // Shifted so that few pods of negative priority are less harm than many.
+        let sum: i64 = priorities().map(|priority| priority + i64::from(i32::MAX) + 1).sum();
+        (candidate.violations, highest, sum, candidate.victims.len(), Reverse(earliest))
+    });
+    match best {
+        Some(best) => Preemption::Nominated {
+            node: Arc::clone(best.node),
+            victims: best.victims.into_iter().map(|(key, _)| Arc::clone(key)).collect(),
+            violations: best.violations,
+        },
+        None => Preemption::Hopeless { nodes: snapshot.len(), answers },
+    }
+}
+
+type Victims<'a> = (Vec<(&'a PodKey, &'a PlacedPod)>, usize);
+
+/// The fewest and least important pods of the node that have to go. An error lists the reasons that
+/// remain when all who may be removed are gone; it is empty when there is nobody to remove.
+fn victims_on<'a>(
+    cluster: &'a Cluster,
+    class: &PodClass,
+    id: NodeId,
+    name: &str,
+    is_protected: &dyn Fn(&PodKey) -> bool,
+) -> Result<Victims<'a>, Vec<Reason>> {
+    let mut potential: Vec<_> =
+        cluster.pods_on(name).filter(|(_, pod)| pod.class.priority < class.priority).collect();
+    if potential.is_empty() {
+        return Err(Vec::new());
+    }
+    let snapshot = cluster.engine().snapshot();
+    let reasons_without = |removed: &[(&PodKey, &PlacedPod)]| {
+        let removed: Vec<&PodRequirements> = removed.iter().map(|(_, pod)| &*pod.class).collect();
+        filter::reasons(snapshot, id, class, &removed)
+    };
+    let remaining = reasons_without(&potential);
+    if !remaining.is_empty() {
+        return Err(remaining);
+    }
+    let importance = |(key, pod): &(&'a PodKey, &'a PlacedPod)| {
+        (Reverse(pod.class.priority), pod.started, Arc::clone(key))
+    };
+    potential.sort_by_cached_key(importance);
+    let (protected, others): (Vec<_>, Vec<_>) =
+        potential.iter().copied().partition(|(key, _)| is_protected(key));
+    let protected_len = protected.len();
+    // Reprieve whom we can: first the protected, then the rest, each from the most important down.
+    let mut removed = potential;
+    let mut violations = 0;
+    for (turn, reprieved) in protected.into_iter().chain(others).enumerate() {
+        let without: Vec<_> = removed.iter().copied().filter(|(key, _)| *key != reprieved.0).collect();
+        if reasons_without(&without).is_empty() {
+            removed = without;
+        } else if turn < protected_len {
+            violations += 1;
+        }
+    }
+    if removed.is_empty() { Err(Vec::new()) } else { Ok((removed, violations)) }
+}
