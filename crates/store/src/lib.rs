@@ -13,6 +13,7 @@
 
 mod memory;
 pub mod mvcc;
+pub mod suite;
 
 pub use memory::Memory;
 
