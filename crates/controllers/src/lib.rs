@@ -1,0 +1,60 @@
+//! The controllers of the workload kinds: each brings one kind of object in line with what is asked.
+//!
+//! Each module has a pure part that plans (observed state in, actions out) and a thin part that
+//! carries the plan out. They talk to the API server through `kube::Client` and informers alone, so
+//! they run against any cluster. All are level-triggered: an event only says which object to look
+//! at, and a pass that is repeated changes nothing.
+
+mod batch;
+mod context;
+mod deployment;
+mod discovery;
+mod in_flight;
+mod int_or_percent;
+mod namespace;
+mod owner;
+mod pod;
+mod replica_set;
+mod service_account;
+mod template;
+
+use client::{CancellationToken, Informers};
+use tokio::task::JoinSet;
+
+pub use context::{Context, Error};
+
+/// What the controllers need.
+#[derive(Clone)]
+pub struct Config {
+    /// The way to the API server, as a user with the rights of `kube-controller-manager`.
+    pub client: kube::Client,
+    /// The process' informers; may be shared with other components.
+    pub informers: Informers,
+    /// PEM certificates published as `kube-root-ca.crt` in every namespace; nothing if empty.
+    pub root_ca: String,
+}
+
+type Run = fn(Context) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// All controllers by name.
+const CONTROLLERS: &[(&str, Run)] = &[
+    ("deployment", |context| Box::pin(deployment::run(context))),
+    ("namespace", |context| Box::pin(namespace::run(context))),
+    ("replicaset", |context| Box::pin(replica_set::run(context))),
+    ("serviceaccount", |context| Box::pin(service_account::run(context))),
+];
+
+/// The names of all controllers.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    CONTROLLERS.iter().map(|(name, _)| *name)
+}
+
+/// Runs the controllers that `which` picks by name (see [`names`]) until `stop` is cancelled.
+pub async fn run(config: Config, which: impl Fn(&str) -> bool, stop: CancellationToken) {
+    let context = Context::new(config.client, config.informers, config.root_ca, stop);
+    let mut running = JoinSet::new();
+    for (_, start) in CONTROLLERS.iter().filter(|(name, _)| which(name)) {
+        running.spawn(start(context.clone()));
+    }
+    while running.join_next().await.is_some() {}
+}
