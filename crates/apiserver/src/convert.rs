@@ -1,12 +1,419 @@
 //! Conversion between the versions of kinds that have several.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use crate::kind::Convert;
 
 /// events.k8s.io/v1 Event, stored as core/v1.
-pub const EVENTS_TO_CORE: Convert = Convert { to_storage: same, from_storage: same };
+pub const EVENTS_TO_CORE: Convert = Convert { to_storage: event_to_core, from_storage: event_from_core };
 /// autoscaling/v1 HorizontalPodAutoscaler, stored as v2.
-pub const HPA_V1_TO_V2: Convert = Convert { to_storage: same, from_storage: same };
+pub const HPA_V1_TO_V2: Convert = Convert { to_storage: hpa_v1_to_v2, from_storage: hpa_v2_to_v1 };
 
-fn same(_: &mut Value) {}
+/// Names of Event fields: events.k8s.io/v1, core/v1.
+const EVENT_FIELDS: &[(&str, &str)] = &[
+    ("regarding", "involvedObject"),
+    ("note", "message"),
+    ("deprecatedSource", "source"),
+    ("deprecatedFirstTimestamp", "firstTimestamp"),
+    ("deprecatedLastTimestamp", "lastTimestamp"),
+    ("deprecatedCount", "count"),
+    ("reportingController", "reportingComponent"),
+];
+
+/// events.k8s.io/v1 Event to core/v1.
+pub fn event_to_core(event: &mut Value) {
+    let Some(event) = event.as_object_mut() else { return };
+    set_api_version(event, "v1");
+    for (newer, core) in EVENT_FIELDS {
+        rename(event, newer, core);
+    }
+    // Fields that core/v1 always writes.
+    event.entry("involvedObject").or_insert_with(|| json!({}));
+    event.entry("source").or_insert_with(|| json!({}));
+    for field in ["firstTimestamp", "lastTimestamp", "eventTime"] {
+        event.entry(field).or_insert(Value::Null);
+    }
+    for field in ["reportingComponent", "reportingInstance"] {
+        event.entry(field).or_insert_with(|| json!(""));
+    }
+}
+
+/// core/v1 Event to events.k8s.io/v1.
+pub fn event_from_core(event: &mut Value) {
+    let Some(event) = event.as_object_mut() else { return };
+    set_api_version(event, "events.k8s.io/v1");
+    for (newer, core) in EVENT_FIELDS {
+        rename(event, core, newer);
+    }
+    // core/v1 always writes these two, the newer version omits empty ones.
+    for field in ["reportingController", "reportingInstance"] {
+        if event.get(field).and_then(Value::as_str) == Some("") {
+            event.remove(field);
+        }
+    }
+}
+
+fn set_api_version(object: &mut Map<String, Value>, version: &str) {
+    if let Some(current) = object.get_mut("apiVersion") {
+        *current = Value::from(version);
+    }
+}
+
+fn rename(object: &mut Map<String, Value>, from: &str, to: &str) {
+    if let Some(value) = object.remove(from) {
+        object.insert(to.to_owned(), value);
+    }
+}
+
+/// What autoscaling/v1 cannot express travels in annotations, as upstream's conversion does it.
+const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
+const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
+const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
+const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
+
+/// autoscaling/v1 HorizontalPodAutoscaler to v2.
+pub fn hpa_v1_to_v2(hpa: &mut Value) {
+    let annotations = take_annotations(hpa);
+    let Some(hpa) = hpa.as_object_mut() else { return };
+    set_api_version(hpa, "autoscaling/v2");
+    let parsed = |key: &str| {
+        let text = annotations.iter().find(|(known, _)| known == key).map(|(_, text)| text);
+        text.and_then(|text| serde_json::from_str::<Value>(text).ok())
+    };
+    if let Some(spec) = hpa.get_mut("spec").and_then(Value::as_object_mut) {
+        let mut metrics: Vec<Value> = Vec::new();
+        if let Some(percentage) = spec.remove("targetCPUUtilizationPercentage") {
+            let target = json!({"type": "Utilization", "averageUtilization": percentage});
+            metrics.push(json!({"type": "Resource", "resource": {"name": "cpu", "target": target}}));
+        }
+        if let Some(Value::Array(others)) = parsed(METRICS) {
+            metrics.extend(others.into_iter().map(spec_to_v2));
+        }
+        if !metrics.is_empty() {
+            spec.insert("metrics".to_owned(), Value::Array(metrics));
+        }
+        if let Some(behavior) = parsed(BEHAVIOR) {
+            spec.insert("behavior".to_owned(), lower_keys(behavior));
+        }
+    }
+    if let Some(status) = hpa.get_mut("status").and_then(Value::as_object_mut) {
+        let percentage = status.remove("currentCPUUtilizationPercentage");
+        let mut metrics: Vec<Value> = match parsed(CURRENT_METRICS) {
+            Some(Value::Array(metrics)) => metrics.into_iter().map(status_to_v2).collect(),
+            _ => Vec::new(),
+        };
+        if let Some(percentage) = percentage {
+            let known = metrics.iter().any(|metric| {
+                metric["type"] == "Resource"
+                    && metric.pointer("/resource/name").is_some_and(|name| name == "cpu")
+            });
+            if !known {
+                let current = json!({"averageUtilization": percentage});
+                metrics
+                    .insert(0, json!({"type": "Resource", "resource": {"name": "cpu", "current": current}}));
+            }
+        }
+        if !metrics.is_empty() {
+            status.insert("currentMetrics".to_owned(), Value::Array(metrics));
+        }
+        if let Some(conditions) = parsed(CONDITIONS) {
+            status.insert("conditions".to_owned(), conditions);
+        }
+        // v2 always writes both.
+        status.entry("currentMetrics").or_insert(Value::Null);
+        status.entry("desiredReplicas").or_insert(json!(0));
+    }
+}
+
+/// autoscaling/v2 HorizontalPodAutoscaler to v1.
+pub fn hpa_v2_to_v1(hpa: &mut Value) {
+    let mut annotations: Vec<(&str, String)> = Vec::new();
+    if let Some(object) = hpa.as_object_mut() {
+        set_api_version(object, "autoscaling/v1");
+        if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+            spec_to_v1(spec, &mut annotations);
+        }
+        if let Some(status) = object.get_mut("status").and_then(Value::as_object_mut) {
+            status_to_v1(status, &mut annotations);
+        }
+    }
+    if annotations.is_empty() {
+        return;
+    }
+    let target = &mut hpa["metadata"]["annotations"];
+    if target.is_null() {
+        *target = json!({});
+    }
+    for (key, text) in annotations {
+        target[key] = Value::from(text);
+    }
+}
+
+fn spec_to_v1(spec: &mut Map<String, Value>, annotations: &mut Vec<(&str, String)>) {
+    let mut others = Vec::new();
+    if let Some(Value::Array(metrics)) = spec.remove("metrics") {
+        for metric in metrics {
+            let utilization =
+                metric.pointer("/resource/target/averageUtilization").filter(|_| is_cpu(&metric));
+            match utilization {
+                Some(percentage) if !spec.contains_key("targetCPUUtilizationPercentage") => {
+                    spec.insert("targetCPUUtilizationPercentage".to_owned(), percentage.clone());
+                }
+                _ => others.push(spec_from_v2(metric)),
+            }
+        }
+    }
+    if !others.is_empty() {
+        annotations.push((METRICS, Value::Array(others).to_string()));
+    }
+    if let Some(behavior) = spec.remove("behavior") {
+        annotations.push((BEHAVIOR, upper_keys(behavior).to_string()));
+    }
+}
+
+fn status_to_v1(status: &mut Map<String, Value>, annotations: &mut Vec<(&str, String)>) {
+    if let Some(Value::Array(metrics)) = status.remove("currentMetrics")
+        && !metrics.is_empty()
+    {
+        let cpu = metrics.iter().filter(|metric| is_cpu(metric));
+        if let Some(percentage) =
+            cpu.filter_map(|cpu| cpu.pointer("/resource/current/averageUtilization")).next_back()
+        {
+            status.insert("currentCPUUtilizationPercentage".to_owned(), percentage.clone());
+        }
+        let metrics = metrics.into_iter().map(status_from_v2).collect();
+        annotations.push((CURRENT_METRICS, Value::Array(metrics).to_string()));
+    }
+    if let Some(conditions) = status.remove("conditions")
+        && conditions.as_array().is_some_and(|conditions| !conditions.is_empty())
+    {
+        annotations.push((CONDITIONS, conditions.to_string()));
+    }
+    // v1 always writes both.
+    for field in ["currentReplicas", "desiredReplicas"] {
+        status.entry(field).or_insert(json!(0));
+    }
+}
+
+fn is_cpu(metric: &Value) -> bool {
+    metric["type"] == "Resource" && metric.pointer("/resource/name").is_some_and(|name| name == "cpu")
+}
+
+/// Removes the annotations that carry what v1 cannot express.
+fn take_annotations(hpa: &mut Value) -> Vec<(String, String)> {
+    let Some(metadata) = hpa.get_mut("metadata").and_then(Value::as_object_mut) else { return Vec::new() };
+    let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else {
+        return Vec::new();
+    };
+    let taken = [METRICS, CURRENT_METRICS, CONDITIONS, BEHAVIOR]
+        .iter()
+        .filter_map(|key| match annotations.remove(*key) {
+            Some(Value::String(text)) => Some(((*key).to_owned(), text)),
+            _ => None,
+        })
+        .collect();
+    if annotations.is_empty() {
+        metadata.remove("annotations");
+    }
+    taken
+}
+
+/// The annotation holds metrics in the shape of autoscaling/v2beta1, with flat targets.
+fn spec_from_v2(mut metric: Value) -> Value {
+    let Some((field, source)) = source(&mut metric) else { return metric };
+    let target = source.remove("target").unwrap_or_default();
+    let mut set = |key: &str, value: Option<&Value>| {
+        if let Some(value) = value {
+            source.insert(key.to_owned(), value.clone());
+        }
+    };
+    match field {
+        "resource" | "containerResource" => {
+            set("targetAverageUtilization", target.get("averageUtilization"));
+            set("targetAverageValue", target.get("averageValue"));
+        }
+        "pods" => set("targetAverageValue", target.get("averageValue")),
+        "object" => {
+            set("targetValue", Some(target.get("value").unwrap_or(&json!("0"))));
+            set("averageValue", target.get("averageValue"));
+        }
+        _ => {
+            set("targetValue", target.get("value"));
+            set("targetAverageValue", target.get("averageValue"));
+        }
+    }
+    flatten_metric(field, source);
+    metric
+}
+
+fn spec_to_v2(mut metric: Value) -> Value {
+    let Some((field, source)) = source(&mut metric) else { return metric };
+    let mut target = Map::new();
+    let utilization = source.remove("targetAverageUtilization");
+    let average = source.remove("targetAverageValue").or_else(|| source.remove("averageValue"));
+    let value = source.remove("targetValue");
+    let kind = match (&utilization, &average) {
+        (Some(_), _) => "Utilization",
+        (None, Some(_)) => "AverageValue",
+        (None, None) => "Value",
+    };
+    target.insert("type".to_owned(), Value::from(kind));
+    let fields = [("averageUtilization", utilization), ("averageValue", average)];
+    for (key, value) in fields {
+        if let Some(value) = value {
+            target.insert(key.to_owned(), value);
+        }
+    }
+    if let (Some(value), "Value") = (value, kind) {
+        target.insert("value".to_owned(), value);
+    }
+    unflatten_metric(field, source);
+    source.insert("target".to_owned(), Value::Object(target));
+    metric
+}
+
+fn status_from_v2(mut metric: Value) -> Value {
+    let Some((field, source)) = source(&mut metric) else { return metric };
+    let current = source.remove("current").unwrap_or_default();
+    let mut set = |key: &str, value: Option<&Value>| {
+        if let Some(value) = value {
+            source.insert(key.to_owned(), value.clone());
+        }
+    };
+    match field {
+        "resource" | "containerResource" => {
+            set("currentAverageUtilization", current.get("averageUtilization"));
+            set("currentAverageValue", Some(current.get("averageValue").unwrap_or(&json!("0"))));
+        }
+        "pods" => set("currentAverageValue", current.get("averageValue")),
+        "object" => {
+            set("currentValue", Some(current.get("value").unwrap_or(&json!("0"))));
+            set("averageValue", current.get("averageValue"));
+        }
+        _ => {
+            set("currentValue", Some(current.get("value").unwrap_or(&json!("0"))));
+            set("currentAverageValue", current.get("averageValue"));
+        }
+    }
+    flatten_metric(field, source);
+    metric
+}
+
+fn status_to_v2(mut metric: Value) -> Value {
+    let Some((field, source)) = source(&mut metric) else { return metric };
+    let mut current = Map::new();
+    let fields = [
+        ("averageUtilization", source.remove("currentAverageUtilization")),
+        ("averageValue", source.remove("currentAverageValue").or_else(|| source.remove("averageValue"))),
+        ("value", source.remove("currentValue")),
+    ];
+    for (key, value) in fields {
+        if let Some(value) = value {
+            current.insert(key.to_owned(), value);
+        }
+    }
+    unflatten_metric(field, source);
+    source.insert("current".to_owned(), Value::Object(current));
+    metric
+}
+
+/// The member of a metric that its type names.
+fn source(metric: &mut Value) -> Option<(&'static str, &mut Map<String, Value>)> {
+    let field = ["resource", "containerResource", "pods", "object", "external"]
+        .into_iter()
+        .find(|field| metric.get(field).is_some_and(Value::is_object))?;
+    Some((field, metric.get_mut(field)?.as_object_mut()?))
+}
+
+/// `metric: {name, selector}` becomes `metricName` and `selector`.
+fn flatten_metric(field: &str, source: &mut Map<String, Value>) {
+    if field == "object"
+        && let Some(described) = source.remove("describedObject")
+    {
+        source.insert("target".to_owned(), described);
+    }
+    let Some(Value::Object(mut metric)) = source.remove("metric") else { return };
+    let selector = if field == "external" { "metricSelector" } else { "selector" };
+    for (from, to) in [("name", "metricName"), ("selector", selector)] {
+        if let Some(value) = metric.remove(from) {
+            source.insert(to.to_owned(), value);
+        }
+    }
+}
+
+fn unflatten_metric(field: &str, source: &mut Map<String, Value>) {
+    if field == "object"
+        && let Some(described) = source.remove("target")
+    {
+        source.insert("describedObject".to_owned(), described);
+    }
+    let mut metric = Map::new();
+    for (from, to) in [("metricName", "name"), ("selector", "selector"), ("metricSelector", "selector")] {
+        if let Some(value) = source.remove(from) {
+            metric.insert(to.to_owned(), value);
+        }
+    }
+    if !metric.is_empty() {
+        source.insert("metric".to_owned(), Value::Object(metric));
+    }
+}
+
+/// The behavior annotation is written from upstream's internal type, whose keys are capitalised.
+fn upper_keys(value: Value) -> Value {
+    map_keys(value, &|key| change_first(key, char::to_ascii_uppercase))
+}
+
+fn lower_keys(value: Value) -> Value {
+    map_keys(value, &|key| change_first(key, char::to_ascii_lowercase))
+}
+
+fn change_first(key: &str, change: fn(&char) -> char) -> String {
+    let mut letters = key.chars();
+    letters.next().map_or_else(String::new, |first| change(&first).to_string() + letters.as_str())
+}
+
+fn map_keys(value: Value, change: &dyn Fn(&str) -> String) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(
+            map.into_iter().map(|(key, value)| (change(&key), map_keys(value, change))).collect(),
+        ),
+        Value::Array(items) => Value::Array(items.into_iter().map(|item| map_keys(item, change)).collect()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_survives_the_round_trip() {
+        let newer = json!({"metadata": {"name": "e"}, "regarding": {"kind": "Pod"}, "note": "hi",
+            "eventTime": null, "deprecatedSource": {}, "deprecatedFirstTimestamp": null, "deprecatedLastTimestamp": null,
+            "reportingController": "kubelet"});
+        let mut event = newer.clone();
+        event_to_core(&mut event);
+        assert_eq!(event["involvedObject"]["kind"], "Pod");
+        assert_eq!(event["message"], "hi");
+        event_from_core(&mut event);
+        assert_eq!(event, newer);
+    }
+
+    #[test]
+    fn an_hpa_survives_the_round_trip() {
+        let v2 = json!({"apiVersion": "autoscaling/v2", "metadata": {"name": "h"}, "spec": {"maxReplicas": 3,
+            "metrics": [
+                {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}},
+                {"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}}},
+                {"type": "External", "external": {"metric": {"name": "q"}, "target": {"type": "Value", "value": "7"}}},
+            ],
+            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 5}}},
+            "status": {"currentMetrics": null, "desiredReplicas": 0, "currentReplicas": 0}});
+        let mut hpa = v2.clone();
+        hpa_v2_to_v1(&mut hpa);
+        assert_eq!(hpa["spec"]["targetCPUUtilizationPercentage"], 80);
+        assert_eq!(hpa["apiVersion"], "autoscaling/v1");
+        hpa_v1_to_v2(&mut hpa);
+        assert_eq!(hpa, v2);
+    }
+}

@@ -1,28 +1,308 @@
-//! Stub.
+//! Storage kinds.
 
 use super::*;
 
-pub const CSI_DRIVER: &[Heading] = NAME_CREATED_AT;
-pub const CSI_NODE: &[Heading] = NAME_CREATED_AT;
-pub const CSI_STORAGE_CAPACITY: &[Heading] = NAME_CREATED_AT;
-pub const STORAGE_CLASS: &[Heading] = NAME_CREATED_AT;
-pub const VOLUME_ATTACHMENT: &[Heading] = NAME_CREATED_AT;
-pub const VOLUME_ATTRIBUTES_CLASS: &[Heading] = NAME_CREATED_AT;
-pub fn csi_driver(object: &Value, now: Timestamp) -> Row {
-    name_created_at(object, now)
+/// PersistentVolume.
+pub const PERSISTENT_VOLUME: &[Heading] = &[
+    NAME,
+    column(
+        "Capacity",
+        "string",
+        "capacity is the description of the persistent volume's resources and capacity. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#capacity",
+    ),
+    column(
+        "Access Modes",
+        "string",
+        "accessModes contains all ways the volume can be mounted. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#access-modes",
+    ),
+    column(
+        "Reclaim Policy",
+        "string",
+        "persistentVolumeReclaimPolicy defines what happens to a persistent volume when released from its claim. Valid options are Retain (default for manually created PersistentVolumes), Delete (default for dynamically provisioned PersistentVolumes), and Recycle (deprecated). Recycle must be supported by the volume plugin underlying this PersistentVolume. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#reclaiming",
+    ),
+    column(
+        "Status",
+        "string",
+        "phase indicates if a volume is available, bound to a claim, or released by a claim. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#phase",
+    ),
+    column(
+        "Claim",
+        "string",
+        "claimRef is part of a bi-directional binding between PersistentVolume and PersistentVolumeClaim. Expected to be non-nil when bound. claim.VolumeName is the authoritative bind between PV and PVC. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#binding",
+    ),
+    column("StorageClass", "string", "StorageClass of the pv"),
+    column("VolumeAttributesClass", "string", "VolumeAttributesClass of the pv"),
+    column(
+        "Reason",
+        "string",
+        "reason is a brief CamelCase string that describes any failure and is meant for machine parsing and tidy display in the CLI.",
+    ),
+    AGE,
+    wide(
+        "VolumeMode",
+        "string",
+        "volumeMode defines if a volume is intended to be used with a formatted filesystem or to remain in raw block state. Value of Filesystem is implied when not included in spec.",
+    ),
+];
+
+/// PersistentVolumeClaim.
+pub const PERSISTENT_VOLUME_CLAIM: &[Heading] = &[
+    NAME,
+    column("Status", "string", "phase represents the current phase of PersistentVolumeClaim."),
+    column(
+        "Volume",
+        "string",
+        "volumeName is the binding reference to the PersistentVolume backing this claim.",
+    ),
+    column("Capacity", "string", "capacity represents the actual resources of the underlying volume."),
+    column(
+        "Access Modes",
+        "string",
+        "accessModes contains the actual access modes the volume backing the PVC has. More info: https://kubernetes.io/docs/concepts/storage/persistent-volumes#access-modes-1",
+    ),
+    column("StorageClass", "string", "StorageClass of the pvc"),
+    column("VolumeAttributesClass", "string", "VolumeAttributesClass of the pvc"),
+    AGE,
+    wide(
+        "VolumeMode",
+        "string",
+        "volumeMode defines what type of volume is required by the claim. Value of Filesystem is implied when not included in claim spec.",
+    ),
+];
+
+/// StorageClass.
+pub const STORAGE_CLASS: &[Heading] = &[
+    NAME,
+    column("Provisioner", "string", "provisioner indicates the type of the provisioner."),
+    column(
+        "ReclaimPolicy",
+        "string",
+        "reclaimPolicy controls the reclaimPolicy for dynamically provisioned PersistentVolumes of this storage class. Defaults to Delete.",
+    ),
+    column(
+        "VolumeBindingMode",
+        "string",
+        "volumeBindingMode indicates how PersistentVolumeClaims should be provisioned and bound.  When unset, VolumeBindingImmediate is used. This field is only honored by servers that enable the VolumeScheduling feature.",
+    ),
+    column(
+        "AllowVolumeExpansion",
+        "string",
+        "allowVolumeExpansion shows whether the storage class allow volume expand.",
+    ),
+    AGE,
+];
+
+/// VolumeAttributesClass.
+pub const VOLUME_ATTRIBUTES_CLASS: &[Heading] =
+    &[NAME, column("DriverName", "string", "Name of the CSI driver This field is immutable."), AGE];
+
+/// VolumeAttachment.
+pub const VOLUME_ATTACHMENT: &[Heading] = &[
+    NAME,
+    Heading {
+        format: "name",
+        ..column(
+            "Attacher",
+            "string",
+            "attacher indicates the name of the volume driver that MUST handle this request. This is the name returned by GetPluginName().",
+        )
+    },
+    column("PV", "string", "persistentVolumeName represents the name of the persistent volume to attach."),
+    column("Node", "string", "nodeName represents the node that the volume should be attached to."),
+    column(
+        "Attached",
+        "boolean",
+        "attached indicates the volume is successfully attached. This field must only be set by the entity completing the attach operation, i.e. the external-attacher.",
+    ),
+    AGE,
+];
+
+/// CSINode.
+pub const CSI_NODE: &[Heading] = &[
+    NAME,
+    column("Drivers", "integer", "Drivers indicates the number of CSI drivers registered on the node"),
+    AGE,
+];
+
+/// CSIDriver.
+pub const CSI_DRIVER: &[Heading] = &[
+    NAME,
+    column(
+        "AttachRequired",
+        "boolean",
+        "attachRequired indicates this CSI volume driver requires an attach operation (because it implements the CSI ControllerPublishVolume() method), and that the Kubernetes attach detach controller should call the attach volume interface which checks the volumeattachment status and waits until the volume is attached before proceeding to mounting. The CSI external-attacher coordinates with CSI volume driver and updates the volumeattachment status when the attach operation is complete. If the value is specified to false, the attach operation will be skipped. Otherwise the attach operation will be called.\n\nThis field is immutable.",
+    ),
+    column(
+        "PodInfoOnMount",
+        "boolean",
+        "podInfoOnMount indicates this CSI volume driver requires additional pod information (like podName, podUID, etc.) during mount operations, if set to true. If set to false, pod information will not be passed on mount. Default is false.\n\nThe CSI driver specifies podInfoOnMount as part of driver deployment. If true, Kubelet will pass pod information as VolumeContext in the CSI NodePublishVolume() calls. The CSI driver is responsible for parsing and validating the information passed in as VolumeContext.\n\nThe following VolumeContext will be passed if podInfoOnMount is set to true. This list might grow, but the prefix will be used. \"csi.storage.k8s.io/pod.name\": pod.Name \"csi.storage.k8s.io/pod.namespace\": pod.Namespace \"csi.storage.k8s.io/pod.uid\": string(pod.UID) \"csi.storage.k8s.io/ephemeral\": \"true\" if the volume is an ephemeral inline volume\n                                defined by a CSIVolumeSource, otherwise \"false\"\n\n\"csi.storage.k8s.io/ephemeral\" is a new feature in Kubernetes 1.16. It is only required for drivers which support both the \"Persistent\" and \"Ephemeral\" VolumeLifecycleMode. Other drivers can leave pod info disabled and/or ignore this field. As Kubernetes 1.15 doesn't support this field, drivers can only support one mode when deployed on such a cluster and the deployment determines which mode that is, for example via a command line parameter of the driver.\n\nThis field was immutable in Kubernetes < 1.29 and now is mutable.",
+    ),
+    column(
+        "StorageCapacity",
+        "boolean",
+        "storageCapacity indicates that the CSI volume driver wants pod scheduling to consider the storage capacity that the driver deployment will report by creating CSIStorageCapacity objects with capacity information, if set to true.\n\nThe check can be enabled immediately when deploying a driver. In that case, provisioning new volumes with late binding will pause until the driver deployment has published some suitable CSIStorageCapacity object.\n\nAlternatively, the driver can be deployed with the field unset or false and it can be flipped later when storage capacity information has been published.\n\nThis field was immutable in Kubernetes <= 1.22 and now is mutable.",
+    ),
+    column(
+        "TokenRequests",
+        "string",
+        "tokenRequests indicates the CSI driver needs pods' service account tokens it is mounting volume for to do necessary authentication. Kubelet will pass the tokens in VolumeContext in the CSI NodePublishVolume calls. The CSI driver should parse and validate the following VolumeContext: \"csi.storage.k8s.io/serviceAccount.tokens\": {\n  \"<audience>\": {\n    \"token\": <token>,\n    \"expirationTimestamp\": <expiration timestamp in RFC3339>,\n  },\n  ...\n}\n\nNote: Audience in each TokenRequest should be different and at most one token is empty string. To receive a new token after expiry, RequiresRepublish can be used to trigger NodePublishVolume periodically.",
+    ),
+    column(
+        "RequiresRepublish",
+        "boolean",
+        "requiresRepublish indicates the CSI driver wants `NodePublishVolume` being periodically called to reflect any possible change in the mounted volume. This field defaults to false.\n\nNote: After a successful initial NodePublishVolume call, subsequent calls to NodePublishVolume should only update the contents of the volume. New mount points will not be seen by a running container.",
+    ),
+    column(
+        "Modes",
+        "string",
+        "volumeLifecycleModes defines what kind of volumes this CSI volume driver supports. The default if the list is empty is \"Persistent\", which is the usage defined by the CSI specification and implemented in Kubernetes via the usual PV/PVC mechanism.\n\nThe other mode is \"Ephemeral\". In this mode, volumes are defined inline inside the pod spec with CSIVolumeSource and their lifecycle is tied to the lifecycle of that pod. A driver has to be aware of this because it is only going to get a NodePublishVolume call for such a volume.\n\nFor more information about implementing this mode, see https://kubernetes-csi.github.io/docs/ephemeral-local-volumes.html A driver can support one or more of these modes and more modes may be added in the future.\n\nThis field is beta. This field is immutable.",
+    ),
+    AGE,
+];
+
+/// CSIStorageCapacity.
+pub const CSI_STORAGE_CAPACITY: &[Heading] = &[
+    NAME,
+    column(
+        "StorageClassName",
+        "string",
+        "storageClassName represents the name of the StorageClass that the reported capacity applies to. It must meet the same requirements as the name of a StorageClass object (non-empty, DNS subdomain). If that object no longer exists, the CSIStorageCapacity object is obsolete and should be removed by its creator. This field is immutable.",
+    ),
+    column(
+        "Capacity",
+        "string",
+        "capacity is the value reported by the CSI driver in its GetCapacityResponse for a GetCapacityRequest with topology and parameters that match the previous fields.\n\nThe semantic is currently (CSI spec 1.2) defined as: The available capacity, in bytes, of the storage that can be used to provision volumes. If not set, that information is currently unavailable.",
+    ),
+];
+
+/// Abbreviations of access modes in upstream's order, duplicates removed.
+fn access_modes(object: &Value, pointer: &str) -> String {
+    const MODES: [(&str, &str); 4] = [
+        ("ReadWriteOnce", "RWO"),
+        ("ReadOnlyMany", "ROX"),
+        ("ReadWriteMany", "RWX"),
+        ("ReadWriteOncePod", "RWOP"),
+    ];
+    let set = texts(object, pointer);
+    let shown: Vec<&str> =
+        MODES.iter().filter(|(mode, _)| set.contains(mode)).map(|(_, short)| *short).collect();
+    shown.join(",")
 }
-pub fn csi_node(object: &Value, now: Timestamp) -> Row {
-    name_created_at(object, now)
+
+fn phase(object: &Value) -> &str {
+    if object.pointer("/metadata/deletionTimestamp").is_some() {
+        "Terminating"
+    } else {
+        text(object, "/status/phase")
+    }
 }
-pub fn csi_storage_capacity(object: &Value, now: Timestamp) -> Row {
-    name_created_at(object, now)
+
+/// The beta annotation wins over the field, even when it is empty.
+fn storage_class_name(object: &Value) -> &str {
+    let annotation = object.pointer("/metadata/annotations/volume.beta.kubernetes.io~1storage-class");
+    annotation.and_then(Value::as_str).unwrap_or_else(|| text(object, "/spec/storageClassName"))
 }
+
+/// One PersistentVolume.
+pub fn persistent_volume(object: &Value, now: Timestamp) -> Row {
+    let claim = match object.pointer("/spec/claimRef") {
+        Some(claim) => format!("{}/{}", text(claim, "/namespace"), text(claim, "/name")),
+        None => String::new(),
+    };
+    row![
+        name(object),
+        plain(object, "/spec/capacity/storage", "0"),
+        access_modes(object, "/spec/accessModes"),
+        text(object, "/spec/persistentVolumeReclaimPolicy"),
+        phase(object),
+        claim,
+        storage_class_name(object),
+        text_or(object, "/spec/volumeAttributesClassName", "<unset>"),
+        text(object, "/status/reason"),
+        age(object, now),
+        text_or(object, "/spec/volumeMode", "<unset>"),
+    ]
+}
+
+/// One PersistentVolumeClaim.
+pub fn persistent_volume_claim(object: &Value, now: Timestamp) -> Row {
+    let volume = text(object, "/spec/volumeName");
+    let (capacity, modes) = match volume {
+        "" => (String::new(), String::new()),
+        _ => (plain(object, "/status/capacity/storage", "0"), access_modes(object, "/status/accessModes")),
+    };
+    row![
+        name(object),
+        phase(object),
+        volume,
+        capacity,
+        modes,
+        storage_class_name(object),
+        text_or(object, "/spec/volumeAttributesClassName", "<unset>"),
+        age(object, now),
+        text_or(object, "/spec/volumeMode", "<unset>"),
+    ]
+}
+
+/// One StorageClass.
 pub fn storage_class(object: &Value, now: Timestamp) -> Row {
-    name_created_at(object, now)
+    let annotation =
+        |key: &str| text(object, &format!("/metadata/annotations/{key}~1is-default-class")) == "true";
+    let is_default =
+        annotation("storageclass.kubernetes.io") || annotation("storageclass.beta.kubernetes.io");
+    row![
+        format!("{}{}", name(object), if is_default { " (default)" } else { "" }),
+        text(object, "/provisioner"),
+        text_or(object, "/reclaimPolicy", "Delete"),
+        text_or(object, "/volumeBindingMode", "Immediate"),
+        flag(object, "/allowVolumeExpansion"),
+        age(object, now),
+    ]
 }
-pub fn volume_attachment(object: &Value, now: Timestamp) -> Row {
-    name_created_at(object, now)
-}
+
+/// One VolumeAttributesClass.
 pub fn volume_attributes_class(object: &Value, now: Timestamp) -> Row {
-    name_created_at(object, now)
+    row![name(object), text(object, "/driverName"), age(object, now)]
+}
+
+/// One VolumeAttachment.
+pub fn volume_attachment(object: &Value, now: Timestamp) -> Row {
+    row![
+        name(object),
+        text(object, "/spec/attacher"),
+        text(object, "/spec/source/persistentVolumeName"),
+        text(object, "/spec/nodeName"),
+        flag(object, "/status/attached"),
+        age(object, now),
+    ]
+}
+
+/// One CSINode.
+pub fn csi_node(object: &Value, now: Timestamp) -> Row {
+    row![name(object), list(object, "/spec/drivers").len(), age(object, now)]
+}
+
+/// One CSIDriver.
+pub fn csi_driver(object: &Value, now: Timestamp) -> Row {
+    let tokens = match object.pointer("/spec/tokenRequests").and_then(Value::as_array) {
+        Some(requests) => {
+            requests.iter().map(|request| text(request, "/audience")).collect::<Vec<_>>().join(",")
+        }
+        None => "<unset>".to_owned(),
+    };
+    row![
+        name(object),
+        object.pointer("/spec/attachRequired").and_then(Value::as_bool).unwrap_or(true),
+        flag(object, "/spec/podInfoOnMount"),
+        flag(object, "/spec/storageCapacity"),
+        tokens,
+        flag(object, "/spec/requiresRepublish"),
+        or_none(texts(object, "/spec/volumeLifecycleModes").join(",")),
+        age(object, now),
+    ]
+}
+
+/// One CSIStorageCapacity.
+pub fn csi_storage_capacity(object: &Value, _: Timestamp) -> Row {
+    row![name(object), text(object, "/storageClassName"), plain(object, "/capacity", "<unset>")]
 }

@@ -1,7 +1,7 @@
 //! core/v1.
 
 use super::*;
-use crate::columns::{config as tables, nodes, pods, services, workloads};
+use crate::columns::{config as tables, nodes, pods, services, storage, workloads};
 use crate::fields;
 
 const V1: Group = Group { name: "", version: "v1", package: "io.k8s.api.core.v1" };
@@ -49,12 +49,12 @@ pub fn kinds() -> Vec<Kind> {
             .short(&["pvc"])
             .delete_returns_object()
             .status()
-            .table(tables::PERSISTENT_VOLUME_CLAIM, tables::persistent_volume_claim),
+            .table(storage::PERSISTENT_VOLUME_CLAIM, storage::persistent_volume_claim),
         V1.cluster("PersistentVolume", "persistentvolumes")
             .short(&["pv"])
             .delete_returns_object()
             .status()
-            .table(tables::PERSISTENT_VOLUME, tables::persistent_volume),
+            .table(storage::PERSISTENT_VOLUME, storage::persistent_volume),
         pod(),
         V1.namespaced("PodTemplate", "podtemplates")
             .delete_returns_object()
