@@ -1,13 +1,314 @@
-//! Discovery documents.
+//! Discovery: what `/api`, `/apis` and below tell clients about the served kinds.
+//!
+//! The documents are derived from a [`Registry`] once and served as bytes.
 
-use crate::kind::Registry;
+use std::collections::BTreeMap;
 
-/// The discovery documents of one registry.
-pub struct Documents {}
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+
+use crate::kind::{Backend, Group, Kind, Registry, Text, Verbs, Version, group_version};
+
+/// `Content-Type` of aggregated discovery.
+pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+
+/// The discovery documents of one registry, as JSON.
+pub struct Documents {
+    /// By path without trailing slash: `/api`, `/api/v1`, `/apis`, `/apis/apps`, `/apis/apps/v1`.
+    plain: BTreeMap<String, Bytes>,
+    /// Aggregated `/api`.
+    core: Aggregated,
+    /// Aggregated `/apis`.
+    named: Aggregated,
+}
+
+/// One aggregated document.
+pub struct Aggregated {
+    /// JSON.
+    pub bytes: Bytes,
+    /// Value of the `ETag` header, with its quotes.
+    pub etag: String,
+}
+
+/// Which form of a document an `Accept` header asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// One document per group and version, in any media type that objects have.
+    Plain,
+    /// The aggregated document.
+    Aggregated,
+    /// Nothing that could be served: 406.
+    Unknown,
+}
 
 impl Documents {
     /// Prepares the documents.
-    pub fn new(_registry: &Registry) -> Documents {
-        Documents {}
+    pub fn new(registry: &Registry) -> Documents {
+        let mut plain = BTreeMap::new();
+        let mut add = |path: String, document: &Value| plain.insert(path, to_bytes(document));
+        let named: Vec<&Group> = registry.groups().iter().filter(|group| !group.name.is_empty()).collect();
+        let core: Vec<&Group> = registry.groups().iter().filter(|group| group.name.is_empty()).collect();
+
+        add("/api".to_owned(), &api_versions(&core));
+        let groups: Vec<Value> = named.iter().map(|group| group_entry(group)).collect();
+        add("/apis".to_owned(), &json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}));
+        for group in &named {
+            let mut document = json!({"kind": "APIGroup", "apiVersion": "v1"});
+            document.as_object_mut().into_iter().for_each(|into| into.append(&mut entry_fields(group)));
+            add(format!("/apis/{}", group.name), &document);
+        }
+        for group in core.iter().chain(&named) {
+            for version in &group.versions {
+                let root = if group.name.is_empty() { "/api" } else { "/apis" };
+                let path = format!("{root}/{}", group_version(&group.name, &version.name));
+                add(path, &resource_list(group, version));
+            }
+        }
+        Documents { plain, core: aggregated(&core), named: aggregated(&named) }
+    }
+
+    /// The plain document at `path`, with or without a trailing slash.
+    pub fn plain(&self, path: &str) -> Option<&Bytes> {
+        self.plain.get(path.strip_suffix('/').unwrap_or(path))
+    }
+
+    /// The aggregated document at `path`, which is `/api` or `/apis`.
+    pub fn aggregated(&self, path: &str) -> Option<&Aggregated> {
+        match path.strip_suffix('/').unwrap_or(path) {
+            "/api" => Some(&self.core),
+            "/apis" => Some(&self.named),
+            _ => None,
+        }
+    }
+}
+
+/// Chooses the form of `/api` and `/apis` by the `Accept` header.
+pub fn negotiate(accept: &str) -> Form {
+    let mut clauses: Vec<(f32, Form)> = accept.split(',').filter_map(clause).collect();
+    if accept.trim().is_empty() {
+        return Form::Plain;
+    }
+    // A stable sort: of equally good ones the first counts.
+    clauses.sort_by(|a, b| b.0.total_cmp(&a.0));
+    clauses.first().map_or(Form::Unknown, |(_, form)| *form)
+}
+
+/// Quality and form of one clause of an `Accept` header, if it can be served.
+fn clause(clause: &str) -> Option<(f32, Form)> {
+    let mut parts = clause.split(';').map(str::trim);
+    let media_type = parts.next()?;
+    let (mut quality, mut group, mut version, mut r#as) = (1.0, "", "", "");
+    for (key, value) in parts.filter_map(|part| part.split_once('=')) {
+        match key.trim() {
+            "q" => quality = value.trim().parse().unwrap_or(0.0),
+            "g" => group = value.trim(),
+            "v" => version = value.trim(),
+            "as" => r#as = value.trim(),
+            _ => {}
+        }
+    }
+    let plain = [
+        "application/json",
+        "application/yaml",
+        "application/vnd.kubernetes.protobuf",
+        "application/*",
+        "*/*",
+    ];
+    match (media_type, group, version, r#as) {
+        ("application/json", "apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList") => {
+            Some((quality, Form::Aggregated))
+        }
+        (media_type, "", "", "") if plain.contains(&media_type) => Some((quality, Form::Plain)),
+        _ => None,
+    }
+}
+
+fn to_bytes(document: &Value) -> Bytes {
+    let mut bytes = document.to_string().into_bytes();
+    bytes.push(b'\n');
+    bytes.into()
+}
+
+fn api_versions(core: &[&Group]) -> Value {
+    let versions: Vec<&Text> =
+        core.iter().flat_map(|group| &group.versions).map(|version| &version.name).collect();
+    json!({
+        "kind": "APIVersions",
+        "versions": versions,
+        "serverAddressByClientCIDRs": [{"clientCIDR": "0.0.0.0/0", "serverAddress": ""}],
+    })
+}
+
+fn group_entry(group: &Group) -> Value {
+    Value::Object(entry_fields(group))
+}
+
+fn entry_fields(group: &Group) -> Map<String, Value> {
+    let version = |version: &Version| json!({"groupVersion": group_version(&group.name, &version.name), "version": version.name});
+    let mut fields = Map::new();
+    fields.insert("name".to_owned(), json!(group.name));
+    fields.insert("versions".to_owned(), group.versions.iter().map(version).collect());
+    fields.insert("preferredVersion".to_owned(), group.versions.first().map_or(Value::Null, version));
+    fields
+}
+
+fn resource_list(group: &Group, version: &Version) -> Value {
+    let mut document = json!({"kind": "APIResourceList"});
+    // Upstream forgets the apiVersion of core's list only.
+    if !group.name.is_empty() {
+        document["apiVersion"] = json!("v1");
+    }
+    document["groupVersion"] = json!(group_version(&group.name, &version.name));
+    document["resources"] = version.kinds.values().flat_map(|kind| resources(kind)).collect();
+    document
+}
+
+/// The resource and its subresources.
+fn resources(kind: &Kind) -> Vec<Value> {
+    let mut main = json!({
+        "name": kind.plural,
+        "singularName": kind.singular,
+        "namespaced": kind.namespaced,
+        "kind": kind.kind,
+        "verbs": kind.verbs.names(),
+    });
+    add_names(&mut main, kind);
+    if kind.storage.backend != Backend::Virtual && kind.verbs != Verbs::Create {
+        main["storageVersionHash"] = json!(storage_version_hash(kind));
+    }
+    let mut all = vec![main];
+    for sub in &kind.subresources {
+        let mut entry = json!({
+            "name": format!("{}/{}", kind.plural, sub.name),
+            "singularName": "",
+            "namespaced": kind.namespaced,
+            "kind": sub.kind,
+            "verbs": sub.verbs,
+        });
+        if !sub.version.is_empty() {
+            entry["group"] = json!(sub.group);
+            entry["version"] = json!(sub.version);
+        }
+        all.push(entry);
+    }
+    all
+}
+
+fn add_names(entry: &mut Value, kind: &Kind) {
+    if !kind.short_names.is_empty() {
+        entry["shortNames"] = json!(kind.short_names);
+    }
+    if !kind.categories.is_empty() {
+        entry["categories"] = json!(kind.categories);
+    }
+}
+
+/// The first eight bytes of the hash of the stored group, version and kind.
+fn storage_version_hash(kind: &Kind) -> String {
+    let stored = format!("{}/{}/{}", kind.storage.group, kind.storage.version, kind.kind);
+    STANDARD.encode(&digest(&SHA256, stored.as_bytes()).as_ref()[..8])
+}
+
+fn aggregated(groups: &[&Group]) -> Aggregated {
+    let items: Vec<Value> = groups
+        .iter()
+        .map(|group| {
+            let metadata = if group.name.is_empty() { json!({}) } else { json!({"name": group.name}) };
+            let versions: Vec<Value> = group.versions.iter().map(aggregated_version).collect();
+            json!({"metadata": metadata, "versions": versions})
+        })
+        .collect();
+    let bytes = to_bytes(&json!({
+        "kind": "APIGroupDiscoveryList",
+        "apiVersion": "apidiscovery.k8s.io/v2",
+        "metadata": {},
+        "items": items,
+    }));
+    let etag = etag(&bytes);
+    Aggregated { bytes, etag }
+}
+
+/// An `ETag` for `bytes`, with its quotes.
+pub(crate) fn etag(bytes: &[u8]) -> String {
+    format!("\"{}\"", hash(bytes))
+}
+
+/// A hash of `bytes` in upper-case hexadecimal.
+pub(crate) fn hash(bytes: &[u8]) -> String {
+    digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+fn aggregated_version(version: &Version) -> Value {
+    let resources: Vec<Value> = version.kinds.values().map(|kind| aggregated_resource(kind)).collect();
+    json!({"version": version.name, "resources": resources, "freshness": "Current"})
+}
+
+fn aggregated_resource(kind: &Kind) -> Value {
+    let mut entry = json!({
+        "resource": kind.plural,
+        "responseKind": {"group": "", "version": "", "kind": kind.kind},
+        "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
+        "singularResource": kind.singular,
+        "verbs": kind.verbs.names(),
+    });
+    add_names(&mut entry, kind);
+    if !kind.subresources.is_empty() {
+        let subresource = |sub: &crate::kind::Subresource| {
+            json!({
+                "subresource": sub.name,
+                "responseKind": {"group": sub.group, "version": sub.version, "kind": sub.kind},
+                "verbs": sub.verbs,
+            })
+        };
+        entry["subresources"] = kind.subresources.iter().map(subresource).collect();
+    }
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(path: &str) -> Value {
+        serde_json::from_slice(Registry::with_platform().documents().plain(path).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn versions_of_a_kind_share_a_storage_version() {
+        let hash = |path| document(path)["resources"][0]["storageVersionHash"].clone();
+        assert_eq!(hash("/apis/autoscaling/v1"), "qwQve8ut294=");
+        assert_eq!(hash("/apis/autoscaling/v2"), "qwQve8ut294=");
+        assert_eq!(hash("/apis/events.k8s.io/v1"), "r2yiGXH7wu8=");
+    }
+
+    #[test]
+    fn preferred_versions_come_first() {
+        assert_eq!(document("/apis/autoscaling")["preferredVersion"]["version"], "v2");
+        let groups = document("/apis/");
+        assert_eq!(groups["groups"][0]["name"], "apiregistration.k8s.io");
+    }
+
+    #[test]
+    fn subresources_of_other_groups_say_so() {
+        let pods = document("/api/v1");
+        let eviction =
+            pods["resources"].as_array().unwrap().iter().find(|entry| entry["name"] == "pods/eviction");
+        assert_eq!(eviction.unwrap()["group"], "policy");
+    }
+
+    #[test]
+    fn accept_headers_choose_the_form() {
+        assert_eq!(negotiate(""), Form::Plain);
+        assert_eq!(negotiate("*/*"), Form::Plain);
+        assert_eq!(negotiate(AGGREGATED), Form::Aggregated);
+        assert_eq!(negotiate(&format!("application/json;q=0.5,{AGGREGATED}")), Form::Aggregated);
+        assert_eq!(negotiate(&AGGREGATED.replace("v=v2", "v=v9")), Form::Unknown);
+        assert_eq!(
+            negotiate(&format!("{},application/json", AGGREGATED.replace("v=v2", "v=v9"))),
+            Form::Plain
+        );
     }
 }

@@ -333,6 +333,42 @@ pub fn group_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
+/// Where a new group goes: groups of custom resources come last, by name.
+fn place_of_group(groups: &[Group], kind: &Kind) -> usize {
+    let is_custom =
+        |group: &Group| group.versions.iter().any(|version| version.kinds.values().any(|kind| kind.custom));
+    let follows = |group: &Group| is_custom(group) && (!kind.custom || group.name > kind.group);
+    groups.iter().position(follows).unwrap_or(groups.len())
+}
+
+/// Where a new version goes: those of custom resources by maturity and number, newest first.
+fn place_of_version(versions: &[Version], kind: &Kind) -> usize {
+    let priority = version_priority(&kind.version);
+    let follows = |version: &Version| kind.custom && version_priority(&version.name) < priority;
+    versions.iter().position(follows).unwrap_or(versions.len())
+}
+
+/// Orders versions as upstream does: `v2` > `v1` > `v1beta2` > `v1alpha1` > anything else, and those
+/// by name in reverse.
+pub fn version_priority(version: &str) -> (u8, u32, u32, std::cmp::Reverse<String>) {
+    let other = || (0, 0, 0, std::cmp::Reverse(version.to_owned()));
+    let none = || std::cmp::Reverse(String::new());
+    let Some(rest) = version.strip_prefix('v') else { return other() };
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let Ok(major) = rest[..digits].parse() else { return other() };
+    match &rest[digits..] {
+        "" => (3, major, 0, none()),
+        suffix => {
+            let (rank, minor) = match (suffix.strip_prefix("beta"), suffix.strip_prefix("alpha")) {
+                (Some(minor), _) => (2, minor),
+                (_, Some(minor)) => (1, minor),
+                _ => return other(),
+            };
+            minor.parse().map_or_else(|_| other(), |minor| (rank, major, minor, none()))
+        }
+    }
+}
+
 /// All kinds that are served, in discovery order.
 pub struct Registry {
     /// Groups in the order of `/apis` (core, the empty group, comes first).
@@ -383,15 +419,19 @@ impl Registry {
             let group = match groups.iter().position(|group| group.name == kind.group) {
                 Some(index) => &mut groups[index],
                 None => {
-                    groups.push(Group { name: kind.group.clone(), versions: Vec::new() });
-                    groups.last_mut().expect("just pushed")
+                    let index = place_of_group(&groups, &kind);
+                    groups.insert(index, Group { name: kind.group.clone(), versions: Vec::new() });
+                    &mut groups[index]
                 }
             };
             let version = match group.versions.iter().position(|version| version.name == kind.version) {
                 Some(index) => &mut group.versions[index],
                 None => {
-                    group.versions.push(Version { name: kind.version.clone(), kinds: BTreeMap::new() });
-                    group.versions.last_mut().expect("just pushed")
+                    let index = place_of_version(&group.versions, &kind);
+                    group
+                        .versions
+                        .insert(index, Version { name: kind.version.clone(), kinds: BTreeMap::new() });
+                    &mut group.versions[index]
                 }
             };
             version.kinds.insert(kind.plural.clone(), Arc::new(kind));

@@ -1,8 +1,37 @@
-//! apiserver
+//! The Kubernetes API server: one tower Service over a [`store::Store`].
+//!
+//! Reading answers with bytes of the watch cache ([`cache`]); writing decodes, admits, prepares,
+//! validates and commits one object ([`ApiServer`]). The kind table ([`kind`]) drives routing,
+//! discovery, tables and storage.
 
+mod admission;
+mod authn;
+mod body;
+mod bootstrap;
+mod cache;
+mod call;
+mod codec;
 pub mod columns;
 pub mod convert;
 pub mod discovery;
 pub mod fields;
+mod handlers;
 pub mod kind;
 pub mod kinds;
+mod managed_fields;
+mod negotiate;
+mod nonresource;
+mod object;
+mod query;
+mod request_info;
+mod selector;
+mod server;
+mod service;
+pub mod status;
+mod storage;
+mod tables;
+mod yaml;
+
+pub use body::{Body, BoxError};
+pub use request_info::RequestInfo;
+pub use server::{ApiServer, Config};

@@ -1,0 +1,164 @@
+//! POST of an object.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+use store::Compare;
+
+use crate::admission::{self, Operation};
+use crate::body::Body;
+use crate::cache::Entry;
+use crate::call::Call;
+use crate::managed_fields;
+use crate::object::{meta, meta_mut, set_meta};
+use crate::status::ApiError;
+use crate::storage::PutError;
+
+/// How often a generated name is drawn again when it is taken.
+const NAME_ATTEMPTS: usize = 8;
+/// Generated names have this many random characters, and their prefix is cut to leave room for them.
+const SUFFIX_LENGTH: usize = 5;
+const PREFIX_LENGTH_MAX: usize = 63 - SUFFIX_LENGTH;
+
+/// What a write left behind.
+pub(crate) enum Outcome {
+    /// Stored.
+    Stored(Arc<Entry>),
+    /// What would have been stored (dry run), in the stored version.
+    Dry(Value),
+}
+
+impl Outcome {
+    /// The object in the stored version.
+    pub fn to_value(&self) -> Value {
+        match self {
+            Self::Stored(entry) => entry.to_value(),
+            Self::Dry(value) => value.clone(),
+        }
+    }
+
+    /// The answer.
+    pub fn respond(&self, call: &Call, code: StatusCode) -> Response<Body> {
+        match self {
+            Self::Stored(entry) => call.respond_entry(code, entry),
+            Self::Dry(value) => {
+                let mut value = value.clone();
+                call.from_storage(&mut value);
+                call.respond_object(code, &value)
+            }
+        }
+    }
+}
+
+/// Answers a create.
+pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
+    let dry_run = call.dry_run()?;
+    super::options::check_field_manager(call, "CreateOptions")?;
+    let mut object = call.decode_body()?;
+    check_namespace(call, &mut object)?;
+    let manager = call.manager();
+    managed_fields::dedup_owner_references(call, &mut object);
+    managed_fields::track_update(call, &json!({}), &mut object, &manager, "")?;
+    let outcome = create_object(call, object, dry_run).await?;
+    Ok(outcome.respond(call, StatusCode::CREATED))
+}
+
+/// The object's namespace is the path's; it may say so or say nothing.
+pub(crate) fn check_namespace(call: &Call, object: &mut Value) -> Result<(), ApiError> {
+    if !call.kind.namespaced {
+        set_meta(object, "namespace", Value::Null);
+        return Ok(());
+    }
+    match meta(object, "namespace") {
+        "" => set_meta(object, "namespace", call.info.namespace.clone().into()),
+        namespace if namespace == call.info.namespace => {}
+        _ => {
+            return Err(ApiError::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Admits, prepares, validates and stores an object in this kind's version, managed fields included.
+pub(crate) async fn create_object(
+    call: &Call,
+    mut object: Value,
+    dry_run: bool,
+) -> Result<Outcome, ApiError> {
+    if !meta(&object, "resourceVersion").is_empty() {
+        return Err(ApiError {
+            code: 500,
+            reason: "".into(),
+            ..ApiError::bad_request("resourceVersion should not be set on objects to be created")
+        });
+    }
+    admission::admit(call, Operation::Create, "", &mut object, None).await?;
+    call.to_storage(&mut object);
+    let strategy = schema::strategy::of(&call.kind.group, &call.kind.kind);
+    let meta_map = meta_mut(&mut object);
+    meta_map.remove("deletionTimestamp");
+    meta_map.remove("deletionGracePeriodSeconds");
+    meta_map.remove("selfLink");
+    (strategy.prepare_create)(&mut object);
+    let meta_map = meta_mut(&mut object);
+    meta_map.insert("creationTimestamp".to_owned(), base::clock::rfc3339(base::clock::now()).into());
+    meta_map.insert("uid".to_owned(), base::rng::uuid().into());
+    let prefix = meta(&object, "generateName").to_owned();
+    let generated = meta(&object, "name").is_empty() && !prefix.is_empty();
+    if generated {
+        set_meta(&mut object, "name", generate_name(&prefix).into());
+    }
+    let errors = strategy.check_create(&object);
+    if !errors.is_empty() {
+        return Err(call.invalid(meta(&object, "name"), &errors));
+    }
+    for warning in (strategy.warnings)(&object) {
+        call.warn(warning);
+    }
+    let reservation = admission::validate(call, Operation::Create, "", &mut object, None, dry_run).await?;
+    let outcome = commit_new(call, &mut object, generated.then_some(prefix.as_str()), dry_run).await;
+    reservation.finish(outcome.is_ok() && !dry_run);
+    outcome
+}
+
+fn generate_name(prefix: &str) -> String {
+    let mut end = prefix.len().min(PREFIX_LENGTH_MAX);
+    while !prefix.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}{}", &prefix[..end], base::rng::name_suffix(SUFFIX_LENGTH))
+}
+
+async fn commit_new(
+    call: &Call,
+    object: &mut Value,
+    prefix: Option<&str>,
+    dry_run: bool,
+) -> Result<Outcome, ApiError> {
+    for _ in 0..NAME_ATTEMPTS {
+        let name = meta(object, "name").to_owned();
+        let key = call.kind.key(&call.info.namespace, &name);
+        let taken = if dry_run {
+            call.server.current(&call.kind, &call.info.namespace, &name).await?.is_some()
+        } else {
+            match call.server.put(&call.kind, &key, Compare::Absent, object).await {
+                Ok(entry) => return Ok(Outcome::Stored(entry)),
+                Err(PutError::Conflict) => true,
+                Err(PutError::Other(error)) => return Err(error),
+            }
+        };
+        match prefix {
+            _ if !taken => return Ok(Outcome::Dry(object.clone())),
+            Some(prefix) => set_meta(object, "name", generate_name(prefix).into()),
+            None => return Err(already_exists(call, &name)),
+        }
+    }
+    Err(already_exists(call, meta(object, "name")))
+}
+
+fn already_exists(call: &Call, name: &str) -> ApiError {
+    ApiError::already_exists(&call.kind.group, &call.kind.plural, name)
+}

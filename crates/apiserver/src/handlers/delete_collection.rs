@@ -1,0 +1,59 @@
+//! DELETE of a collection: every selected object, one by one.
+
+use std::sync::Mutex;
+
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::delete::{DeleteOptions, Deleted, delete_object};
+use super::list::selected;
+use super::options::ListOptions;
+use crate::body::Body;
+use crate::call::Call;
+use crate::status::ApiError;
+
+/// Answers with the list of what was there.
+pub(crate) async fn delete_collection(call: &Call) -> Result<Response<Body>, ApiError> {
+    let list = ListOptions::parse(call, false)?;
+    let options = DeleteOptions::parse(call)?;
+    let mut items = Vec::new();
+    for entry in selected(call, &list.filter).await? {
+        let mut info = call.info.clone();
+        info.name = entry.name().to_owned();
+        if call.kind.namespaced {
+            info.namespace = entry.namespace().to_owned();
+        }
+        let one = Call {
+            server: call.server.clone(),
+            kind: call.kind.clone(),
+            info,
+            user: call.user.clone(),
+            query: call.query.clone(),
+            headers: call.headers.clone(),
+            body: call.body.clone(),
+            output: call.output,
+            warnings: Mutex::default(),
+        };
+        match delete_object(&one, &options).await {
+            Ok(Deleted::Object(object, _) | Deleted::Gone(object)) => items.push(item(call, object)),
+            // Gone already is what was wanted.
+            Err(error) if error.code == 404 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let revision = call.cache().applied();
+    let list = json!({"kind": call.kind.list_kind, "apiVersion": call.kind.api_version(),
+        "metadata": {"resourceVersion": revision.to_string()}, "items": items});
+    Ok(call.output.respond(StatusCode::OK, &list))
+}
+
+fn item(call: &Call, mut object: Value) -> Value {
+    call.from_storage(&mut object);
+    if !call.kind.custom
+        && let Some(map) = object.as_object_mut()
+    {
+        map.remove("kind");
+        map.remove("apiVersion");
+    }
+    object
+}

@@ -1,0 +1,343 @@
+//! GET of a collection: one consistent view, streamed in chunks.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::Revision;
+
+use super::options::{ListOptions, Match, wait_for_version};
+use crate::body::{Body, BoxError};
+use crate::cache::{Entry, Filter, Objects, ResourceCache, range};
+use crate::call::Call;
+use crate::negotiate::Shape;
+use crate::status::ApiError;
+use crate::storage::store_error;
+use crate::tables::{self, IncludeObject};
+
+/// Bytes of one chunk of a streamed list.
+const CHUNK_BYTES: usize = 128 << 10;
+
+/// Where a list goes on, as upstream encodes it.
+#[derive(Debug, Serialize, Deserialize)]
+struct Continue {
+    v: String,
+    rv: i64,
+    start: String,
+}
+
+/// One page of a list.
+pub(crate) struct Page {
+    entries: Entries,
+    pub revision: Revision,
+    remaining: Option<u64>,
+    next: Option<String>,
+}
+
+enum Entries {
+    /// The whole view, filtered by key prefix alone: never collected.
+    All(Objects, String),
+    Some(VecDeque<Arc<Entry>>),
+}
+
+impl Page {
+    /// The objects of the page.
+    pub fn into_entries(self) -> VecDeque<Arc<Entry>> {
+        match self.entries {
+            Entries::All(objects, prefix) => range(&objects, &prefix, None).cloned().collect(),
+            Entries::Some(entries) => entries,
+        }
+    }
+}
+
+/// Answers a list.
+pub(crate) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
+    let options = ListOptions::parse(call, false)?;
+    let resource = call.cache().resource(&call.kind.storage.dir).ok_or_else(ApiError::no_such_path)?;
+    let page = page(call, &resource, &options).await?;
+    if call.output.is_plain() && call.kind.is_stored_version() {
+        return Ok(stream(call, page));
+    }
+    Ok(whole(call, page))
+}
+
+/// Finds the page that the options ask for.
+pub(crate) async fn page(
+    call: &Call,
+    resource: &Arc<ResourceCache>,
+    options: &ListOptions,
+) -> Result<Page, ApiError> {
+    let (objects, revision, start) = view(call, resource, options).await?;
+    let filter = &options.filter;
+    if options.limit == 0 && filter.is_trivial() && start.is_none() {
+        let prefix = filter.prefix.clone();
+        return Ok(Page { entries: Entries::All(objects, prefix), revision, remaining: None, next: None });
+    }
+    let mut entries = VecDeque::new();
+    let mut candidates = range(&objects, &filter.prefix, start.as_deref())
+        .filter(|entry| filter.matches(entry, &resource.kind));
+    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+    entries.extend(candidates.by_ref().take(limit).cloned());
+    let rest = candidates.next();
+    let mut page = Page { remaining: None, next: None, revision, entries: Entries::Some(VecDeque::new()) };
+    if let (Some(_), Some(last)) = (rest, entries.back()) {
+        page.next = Some(continue_token(call, revision, last));
+        // With a selector, upstream does not count either.
+        if filter.is_trivial() {
+            page.remaining = Some(1 + candidates.by_ref().count() as u64);
+        }
+    }
+    drop(candidates);
+    page.entries = Entries::Some(entries);
+    Ok(page)
+}
+
+/// The objects at the right revision, that revision, and the key to start after.
+async fn view(
+    call: &Call,
+    resource: &Arc<ResourceCache>,
+    options: &ListOptions,
+) -> Result<(Objects, Revision, Option<String>), ApiError> {
+    let cache = call.cache();
+    if !options.continue_token.is_empty() {
+        let (revision, start) = parse_continue(call, &options.continue_token)?;
+        if options.version.is_some_and(|version| version != 0) {
+            return Err(ApiError::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
+        }
+        if revision < 0 {
+            let current = cache.fresh().await.map_err(store_error)?;
+            let snapshot = resource.snapshot(current);
+            return Ok((snapshot.objects, snapshot.revision, Some(start)));
+        }
+        let revision = revision as Revision;
+        return Ok((objects_at(call, resource, revision).await?, revision, Some(start)));
+    }
+    match options.version {
+        None => drop(cache.fresh().await.map_err(store_error)?),
+        Some(0) => {}
+        Some(version) if options.version_match == Match::Exact => {
+            wait_for_version(cache, version).await?;
+            return Ok((objects_at(call, resource, version).await?, version, None));
+        }
+        Some(version) => wait_for_version(cache, version).await?,
+    }
+    let snapshot = resource.snapshot(cache.applied());
+    Ok((snapshot.objects, snapshot.revision, None))
+}
+
+/// An older view: undone from the log, else read from the store's history.
+async fn objects_at(
+    call: &Call,
+    resource: &Arc<ResourceCache>,
+    revision: Revision,
+) -> Result<Objects, ApiError> {
+    if let Some(objects) = resource.snapshot_at(revision) {
+        return Ok(objects);
+    }
+    let prefix = call.kind.prefix(None);
+    let found = call.cache().store().range(&prefix, None, 0, Some(revision)).await.map_err(store_error)?;
+    let entries = found
+        .kvs
+        .iter()
+        .map(|kv| (kv.key.clone(), Arc::new(resource.entry(kv.key.clone(), &kv.value, kv.mod_revision))));
+    Ok(entries.collect())
+}
+
+/// Upstream's token: the start is relative to what was listed, and ends with a zero byte because the
+/// key itself was already seen.
+fn continue_token(call: &Call, revision: Revision, last: &Entry) -> String {
+    let base = list_prefix(call);
+    let start = last.key.strip_prefix(base.as_str()).unwrap_or(&last.key);
+    let token =
+        Continue { v: "meta.k8s.io/v1".to_owned(), rv: revision as i64, start: format!("/{start}\0") };
+    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
+}
+
+fn list_prefix(call: &Call) -> String {
+    call.kind.prefix(Some(call.info.namespace.as_str()).filter(|namespace| !namespace.is_empty()))
+}
+
+fn parse_continue(call: &Call, token: &str) -> Result<(i64, String), ApiError> {
+    let bad = |why: String| ApiError::bad_request(format!("continue key is not valid: {why}"));
+    let bytes =
+        URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|error| bad(error.to_string()))?;
+    let token: Continue = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
+    if token.v != "meta.k8s.io/v1" {
+        return Err(bad(format!("server does not recognize this encoded version {:?}", token.v)));
+    }
+    if token.rv == 0 {
+        return Err(bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)".to_owned()));
+    }
+    let start = token.start.strip_prefix('/').unwrap_or(&token.start);
+    if start.is_empty() {
+        return Err(bad("encoded start key empty (version meta.k8s.io/v1)".to_owned()));
+    }
+    if start.split('/').any(|segment| segment == "..") {
+        return Err(bad(token.start));
+    }
+    Ok((token.rv, format!("{}{}", list_prefix(call), start.trim_end_matches('\0'))))
+}
+
+fn list_metadata(page: &Page) -> Value {
+    let mut metadata = json!({"resourceVersion": page.revision.to_string()});
+    if let Some(next) = &page.next {
+        metadata["continue"] = json!(next);
+    }
+    if let Some(remaining) = page.remaining {
+        metadata["remainingItemCount"] = json!(remaining);
+    }
+    metadata
+}
+
+/// The list as text around the items.
+fn head(call: &Call, page: &Page) -> String {
+    let kind = &call.kind;
+    format!(
+        "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
+        kind.list_kind,
+        kind.api_version(),
+        list_metadata(page)
+    )
+}
+
+/// Streams the cache's bytes. A small list is one piece, so that it has a length.
+fn stream(call: &Call, page: Page) -> Response<Body> {
+    let mut writer = Writer { typed: call.kind.custom, first: true };
+    let mut chunk = head(call, &page).into_bytes();
+    let mut source = match page.entries {
+        Entries::All(objects, prefix) => Source::View { objects, prefix, after: None },
+        Entries::Some(entries) => Source::Some(entries),
+    };
+    let finished = source.fill(&mut writer, &mut chunk);
+    if finished {
+        chunk.extend_from_slice(b"]}\n");
+        return call.output.respond_bytes(StatusCode::OK, chunk.into());
+    }
+    let rest =
+        futures::stream::unfold((source, writer, false), |(mut source, mut writer, done)| async move {
+            if done {
+                return None;
+            }
+            let mut chunk = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 8);
+            let finished = source.fill(&mut writer, &mut chunk);
+            if finished {
+                chunk.extend_from_slice(b"]}\n");
+            }
+            Some((Ok::<_, BoxError>(Bytes::from(chunk)), (source, writer, finished)))
+        });
+    let first = futures::stream::once(async move { Ok(Bytes::from(chunk)) });
+    let mut response = Response::new(Body::stream(futures::StreamExt::chain(first, rest)));
+    response.headers_mut().insert(CONTENT_TYPE, call.output.content_type());
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
+}
+
+enum Source {
+    View { objects: Objects, prefix: String, after: Option<Arc<str>> },
+    Some(VecDeque<Arc<Entry>>),
+}
+
+struct Writer {
+    typed: bool,
+    first: bool,
+}
+
+impl Source {
+    /// Fills one chunk; true when nothing is left.
+    fn fill(&mut self, writer: &mut Writer, chunk: &mut Vec<u8>) -> bool {
+        match self {
+            Self::View { objects, prefix, after } => {
+                let mut last = None;
+                for entry in range(objects, prefix, after.as_deref()) {
+                    writer.write(entry, chunk);
+                    if chunk.len() >= CHUNK_BYTES {
+                        last = Some(entry.key.clone());
+                        break;
+                    }
+                }
+                *after = last;
+                after.is_none()
+            }
+            Self::Some(entries) => {
+                while let Some(entry) = entries.pop_front() {
+                    writer.write(&entry, chunk);
+                    if chunk.len() >= CHUNK_BYTES {
+                        break;
+                    }
+                }
+                entries.is_empty()
+            }
+        }
+    }
+}
+
+impl Writer {
+    fn write(&mut self, entry: &Entry, chunk: &mut Vec<u8>) {
+        if !std::mem::take(&mut self.first) {
+            chunk.push(b',');
+        }
+        if self.typed {
+            chunk.extend_from_slice(entry.bytes());
+        } else {
+            chunk.push(b'{');
+            chunk.extend_from_slice(entry.without_type());
+        }
+    }
+}
+
+/// The answer for every other form: trees, one after the other, then the whole.
+fn whole(call: &Call, page: Page) -> Response<Body> {
+    let metadata = list_metadata(&page);
+    let kind = &call.kind;
+    let entries = page.into_entries();
+    let body = match call.output.shape {
+        Shape::Object => {
+            let items = entries.iter().map(|entry| {
+                let mut item = call.value_of(entry);
+                if !kind.custom
+                    && let Some(map) = item.as_object_mut()
+                {
+                    map.remove("kind");
+                    map.remove("apiVersion");
+                }
+                item
+            });
+            let items: Vec<Value> = items.collect();
+            json!({"kind": kind.list_kind, "apiVersion": kind.api_version(), "metadata": metadata, "items": items})
+        }
+        Shape::Metadata(version) => {
+            let items: Vec<Value> =
+                entries.iter().map(|entry| tables::partial(&call.value_of(entry), version, false)).collect();
+            json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata, "items": items})
+        }
+        Shape::Table(version) => {
+            let include = IncludeObject::of(call);
+            let rows = entries
+                .iter()
+                .map(|entry| tables::row(kind, &call.value_of(entry), include, version))
+                .collect();
+            tables::table(metadata, tables::columns(kind), rows, version)
+        }
+    };
+    call.output.respond(StatusCode::OK, &body)
+}
+
+/// All selected objects as of now, for collection deletes.
+pub(crate) async fn selected(call: &Call, filter: &Filter) -> Result<Vec<Arc<Entry>>, ApiError> {
+    let cache = call.cache();
+    let current = cache.fresh().await.map_err(store_error)?;
+    let resource = cache.resource(&call.kind.storage.dir).ok_or_else(ApiError::no_such_path)?;
+    let objects = resource.snapshot(current).objects;
+    Ok(range(&objects, &filter.prefix, None)
+        .filter(|entry| filter.matches(entry, &resource.kind))
+        .cloned()
+        .collect())
+}

@@ -1,0 +1,236 @@
+//! PUT of an object, and the read-modify-write loop under every other change of one.
+
+use http::{Response, StatusCode};
+use schema::field::{Error, ErrorList, Path};
+use serde_json::{Value, json};
+use store::Compare;
+
+use super::create::{Outcome, check_namespace, create_object};
+use crate::admission::{self, Operation};
+use crate::body::Body;
+use crate::cache::Entry;
+use crate::call::Call;
+use crate::managed_fields;
+use crate::object::{encode_stored, finalizers, meta, set_meta};
+use crate::status::ApiError;
+use crate::storage::PutError;
+
+/// How often a change is tried again on a newer object before the client hears of it.
+const ATTEMPTS: usize = 20;
+
+/// What a change may touch and how it is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Everything but status.
+    Main,
+    /// Only status.
+    Status,
+    /// What the subresource's own handler changed; the kind's rules for updates are not asked.
+    Other,
+}
+
+/// One kind of change: from the old object to the new, both in the request's version.
+pub(crate) struct Change<'a> {
+    /// What is touched.
+    pub part: Part,
+    /// Subresource, for admission and managed fields.
+    pub subresource: &'a str,
+    /// Makes the new object, managed fields included.
+    pub apply: &'a (dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync),
+    /// An object without a resourceVersion overwrites whatever is there.
+    pub unconditional: bool,
+    /// Nothing is stored.
+    pub dry_run: bool,
+}
+
+/// Answers an update, of the object or of its status.
+pub(crate) async fn update(call: &Call, part: Part) -> Result<Response<Body>, ApiError> {
+    let dry_run = call.dry_run()?;
+    super::options::check_field_manager(call, "UpdateOptions")?;
+    let mut object = call.decode_body()?;
+    check_namespace(call, &mut object)?;
+    check_name(call, &mut object)?;
+    let manager = call.manager();
+    managed_fields::dedup_owner_references(call, &mut object);
+    let subresource = call.info.subresource.as_str();
+    let apply = |old: &Value| {
+        let mut new = object.clone();
+        managed_fields::track_update(call, old, &mut new, &manager, subresource)?;
+        Ok(new)
+    };
+    let change = Change {
+        part,
+        subresource,
+        apply: &apply,
+        unconditional: call.kind.behaviour.unconditional_update,
+        dry_run,
+    };
+    let error = match change_object(call, &change).await {
+        Ok(outcome) => return Ok(outcome.respond(call, StatusCode::OK)),
+        Err(error) => error,
+    };
+    if error.code != 404 || !call.kind.behaviour.create_on_update || part != Part::Main {
+        return Err(error);
+    }
+    let mut object = object;
+    set_meta(&mut object, "resourceVersion", Value::Null);
+    managed_fields::track_update(call, &json!({}), &mut object, &manager, "")?;
+    let outcome = create_object(call, object, dry_run).await?;
+    Ok(outcome.respond(call, StatusCode::CREATED))
+}
+
+/// The object's name is the path's.
+pub(crate) fn check_name(call: &Call, object: &mut Value) -> Result<(), ApiError> {
+    let name = call.info.name.as_str();
+    match meta(object, "name") {
+        "" => Err(ApiError::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        ))),
+        given if given == name => Ok(()),
+        given => Err(ApiError::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        ))),
+    }
+}
+
+/// Reads, changes and writes the object of the path until nobody else got in between.
+pub(crate) async fn change_object(call: &Call, change: &Change<'_>) -> Result<Outcome, ApiError> {
+    let (namespace, name) = (call.info.namespace.as_str(), call.info.name.as_str());
+    for _ in 0..ATTEMPTS {
+        let entry =
+            call.server.current(&call.kind, namespace, name).await?.ok_or_else(|| call.not_found())?;
+        match attempt(call, change, &entry).await {
+            Ok(outcome) => return Ok(outcome),
+            Err(PutError::Conflict) => tokio::task::yield_now().await,
+            Err(PutError::Other(error)) => return Err(error),
+        }
+    }
+    Err(ApiError::modified(&call.kind.group, &call.kind.plural, name))
+}
+
+async fn attempt(
+    call: &Call,
+    change: &Change<'_>,
+    entry: &std::sync::Arc<Entry>,
+) -> Result<Outcome, PutError> {
+    let stored = entry.to_value();
+    let mut old = stored.clone();
+    call.from_storage(&mut old);
+    let mut new = (change.apply)(&old).map_err(PutError::Other)?;
+    check_name(call, &mut new).and_then(|()| check_namespace(call, &mut new)).map_err(PutError::Other)?;
+    let conditional = check_version(call, change, &new, entry).map_err(PutError::Other)?;
+    admission::admit(call, Operation::Update, change.subresource, &mut new, Some(&old))
+        .await
+        .map_err(PutError::Other)?;
+    call.to_storage(&mut new);
+    prepare(call, change, &mut new, &stored).map_err(PutError::Other)?;
+    let reservation = admission::validate(
+        call,
+        Operation::Update,
+        change.subresource,
+        &mut new,
+        Some(&stored),
+        change.dry_run,
+    )
+    .await
+    .map_err(PutError::Other)?;
+    let written = write(call, change, entry, new).await;
+    reservation.finish(written.is_ok() && !change.dry_run);
+    match written {
+        // The client named the version it meant, so there is nothing to try again.
+        Err(PutError::Conflict) if conditional => {
+            Err(PutError::Other(ApiError::modified(&call.kind.group, &call.kind.plural, &call.info.name)))
+        }
+        other => other,
+    }
+}
+
+/// Compares the version that the new object carries; true when it carries one.
+fn check_version(call: &Call, change: &Change<'_>, new: &Value, entry: &Entry) -> Result<bool, ApiError> {
+    let version = meta(new, "resourceVersion");
+    let name = call.info.name.as_str();
+    if version.is_empty() || version == "0" {
+        if change.unconditional {
+            return Ok(false);
+        }
+        let mut errors = ErrorList::new();
+        errors.push(Error::invalid(
+            &Path::new("metadata").child("resourceVersion"),
+            0,
+            "must be specified for an update",
+        ));
+        return Err(call.invalid(name, &errors));
+    }
+    let Ok(parsed) = version.parse::<u64>() else {
+        return Err(ApiError {
+            code: 500,
+            reason: "".into(),
+            ..ApiError::bad_request(format!(
+                "resourceVersion: Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax"
+            ))
+        });
+    };
+    if parsed != entry.revision {
+        return Err(ApiError::modified(&call.kind.group, &call.kind.plural, name));
+    }
+    Ok(true)
+}
+
+fn prepare(call: &Call, change: &Change<'_>, new: &mut Value, old: &Value) -> Result<(), ApiError> {
+    let strategy = schema::strategy::of(&call.kind.group, &call.kind.kind);
+    set_meta(new, "resourceVersion", old["metadata"]["resourceVersion"].clone());
+    match change.part {
+        Part::Main => strategy.before_update(new, old),
+        Part::Status => strategy.before_status_update(new, old),
+        Part::Other => return Ok(()),
+    }
+    let errors = match change.part {
+        Part::Status => strategy.check_status_update(new, old),
+        _ => strategy.check_update(new, old),
+    };
+    if !errors.is_empty() {
+        return Err(call.invalid(&call.info.name, &errors));
+    }
+    for warning in (strategy.warnings_on_update)(new, old) {
+        call.warn(warning);
+    }
+    Ok(())
+}
+
+async fn write(
+    call: &Call,
+    change: &Change<'_>,
+    entry: &std::sync::Arc<Entry>,
+    new: Value,
+) -> Result<Outcome, PutError> {
+    let old = entry.to_value();
+    // A write that changes nothing is none: watchers and revisions stay still.
+    if encode_stored(&new) == encode_stored(&old) {
+        return Ok(if change.dry_run { Outcome::Dry(old) } else { Outcome::Stored(entry.clone()) });
+    }
+    if change.dry_run {
+        return Ok(Outcome::Dry(new));
+    }
+    let key = entry.key.to_string();
+    if is_finished(call, &new) {
+        // The last finalizer of a deleted object is gone, and with it the object.
+        let gone = call.server.remove(&call.kind, entry).await?;
+        let mut last = new;
+        set_meta(&mut last, "resourceVersion", gone.revision.to_string().into());
+        return Ok(Outcome::Dry(last));
+    }
+    let stored = call.server.put(&call.kind, &key, Compare::ModRevision(entry.revision), &new).await?;
+    Ok(Outcome::Stored(stored))
+}
+
+/// Whether nothing keeps a deleted object any longer.
+pub(crate) fn is_finished(call: &Call, object: &Value) -> bool {
+    if meta(object, "deletionTimestamp").is_empty() || !finalizers(object).is_empty() {
+        return false;
+    }
+    if call.kind.kind == "Namespace" && call.kind.group.is_empty() {
+        return object["spec"]["finalizers"].as_array().is_none_or(Vec::is_empty);
+    }
+    // A pod in its grace period is the kubelet's to end.
+    object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+}

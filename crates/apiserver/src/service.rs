@@ -1,0 +1,220 @@
+//! From request to handler: path, identity, permission, kind, verb.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use api::user::UserInfo;
+use bytes::{Bytes, BytesMut};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WARNING};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt;
+
+use crate::body::{Body, BoxError};
+use crate::call::Call;
+use crate::handlers::update::Part;
+use crate::handlers::{create, delete, delete_collection, get, list, update, watch};
+use crate::kind::{Action, Kind};
+use crate::negotiate::{Output, negotiate, negotiate_error};
+use crate::nonresource;
+use crate::query::Query;
+use crate::request_info::RequestInfo;
+use crate::server::Inner;
+use crate::status::ApiError;
+
+/// The largest request body.
+pub(crate) const BODY_BYTES_MAX: usize = 3 << 20;
+
+/// Answers one request; errors become Status objects.
+pub(crate) async fn handle<B>(server: Arc<Inner>, request: Request<B>) -> Response<Body>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (parts, body) = request.into_parts();
+    let query = Query::parse(parts.uri.query());
+    let Ok(info) = RequestInfo::parse(&parts.method, parts.uri.path(), &query) else {
+        return plain(StatusCode::BAD_REQUEST, "400 Bad Request");
+    };
+    let output = negotiate_error(&parts.headers, &query);
+    let answer = route(server, parts, body, query, info).await;
+    answer.unwrap_or_else(|error| output.error(&error))
+}
+
+async fn route<B>(
+    server: Arc<Inner>,
+    parts: Parts,
+    body: B,
+    query: Query,
+    info: RequestInfo,
+) -> Result<Response<Body>, ApiError>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let user = crate::authn::authenticate(&server, &parts)?;
+    if !info.is_resource {
+        return nonresource::handle(&server, &parts, &query, &user).await;
+    }
+    let registry = server.registry();
+    let kind = find_kind(&registry, &info)?;
+    let kind = kind.ok_or_else(ApiError::no_such_path)?.clone();
+    check_method(&kind, &info, &parts.method)?;
+    let body = match info.verb.as_str() {
+        "get" | "list" | "watch" => Bytes::new(),
+        _ => read_body(body).await?,
+    };
+    let transforms = true;
+    let output = if info.subresource.is_empty() || is_object_subresource(&kind, &info) {
+        negotiate(&parts.headers, &query, transforms)?
+    } else {
+        Output::default()
+    };
+    let call = Call {
+        server,
+        kind,
+        info,
+        user,
+        query,
+        headers: parts.headers,
+        body,
+        output,
+        warnings: Mutex::default(),
+    };
+    let mut answer = dispatch(&call)
+        .await
+        .unwrap_or_else(|error| negotiate_error(&call.headers, &call.query).error(&error));
+    add_warnings(&call, &mut answer);
+    Ok(answer)
+}
+
+/// The kind at the path, or the plain 404 of groups nobody serves.
+fn find_kind<'a>(
+    registry: &'a crate::kind::Registry,
+    info: &RequestInfo,
+) -> Result<Option<&'a Arc<Kind>>, ApiError> {
+    Ok(registry.resource(&info.group, &info.version, &info.resource))
+}
+
+fn is_object_subresource(kind: &Kind, info: &RequestInfo) -> bool {
+    kind.subresource(&info.subresource)
+        .is_some_and(|sub| matches!(sub.action, Action::Status | Action::Scale(_)))
+}
+
+/// Whether the path and method are served at all.
+fn check_method(kind: &Kind, info: &RequestInfo, method: &Method) -> Result<(), ApiError> {
+    let scoped = kind.namespaced;
+    // Objects of namespaced kinds have no path without a namespace, and the other way round.
+    if scoped && info.namespace.is_empty() && !info.name.is_empty() {
+        return Err(ApiError::no_such_path());
+    }
+    if !scoped && !info.namespace.is_empty() && info.resource != "namespaces" {
+        return Err(ApiError::no_such_path());
+    }
+    let not_allowed = ApiError::method_not_allowed;
+    if !info.subresource.is_empty() {
+        let sub = kind.subresource(&info.subresource).ok_or_else(ApiError::no_such_path)?;
+        if !info.rest.is_empty() && sub.action != Action::Proxy {
+            return Err(ApiError::no_such_path());
+        }
+        if *method == Method::HEAD && sub.action != Action::Proxy {
+            return Err(not_allowed());
+        }
+        return if sub.verbs.contains(&info.verb.as_str()) { Ok(()) } else { Err(not_allowed()) };
+    }
+    let on_object = !info.name.is_empty();
+    let fits = match info.verb.as_str() {
+        "create" => !on_object && (!scoped || !info.namespace.is_empty()),
+        "deletecollection" => !scoped || !info.namespace.is_empty(),
+        "update" | "patch" => on_object,
+        _ => true,
+    };
+    if *method == Method::HEAD || !fits || !kind.verbs.has(&info.verb) {
+        return Err(not_allowed());
+    }
+    Ok(())
+}
+
+async fn read_body<B>(body: B) -> Result<Bytes, ApiError>
+where
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let too_large = || ApiError::too_large(format!("Request entity too large: limit is {BODY_BYTES_MAX}"));
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    let mut body = std::pin::pin!(body);
+    let mut first: Option<Bytes> = None;
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.as_mut().frame().await {
+        let frame = frame.map_err(|error| ApiError::bad_request(error.into().to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        match &first {
+            None if all.is_empty() => {
+                first = Some(data);
+                continue;
+            }
+            Some(start) => {
+                all.extend_from_slice(start);
+                first = None;
+            }
+            None => {}
+        }
+        all.extend_from_slice(&data);
+        if all.len() > BODY_BYTES_MAX {
+            return Err(too_large());
+        }
+    }
+    let bytes = first.unwrap_or_else(|| all.freeze());
+    if bytes.len() > BODY_BYTES_MAX { Err(too_large()) } else { Ok(bytes) }
+}
+
+async fn dispatch(call: &Call) -> Result<Response<Body>, ApiError> {
+    if !call.info.subresource.is_empty() {
+        return subresource(call).await;
+    }
+    match call.info.verb.as_str() {
+        "get" => get::get(call).await,
+        "list" => list::list(call).await,
+        "watch" => watch::watch(call).await,
+        "create" => create::create(call).await,
+        "update" => update::update(call, Part::Main).await,
+        "delete" => delete::delete(call).await,
+        "deletecollection" => delete_collection::delete_collection(call).await,
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+async fn subresource(call: &Call) -> Result<Response<Body>, ApiError> {
+    let Some(sub) = call.kind.subresource(&call.info.subresource) else {
+        return Err(ApiError::no_such_path());
+    };
+    match (&sub.action, call.info.verb.as_str()) {
+        (Action::Status, "get") => get::get(call).await,
+        (Action::Status, "update") => update::update(call, Part::Status).await,
+        _ => Err(ApiError::method_not_allowed()),
+    }
+}
+
+fn add_warnings(call: &Call, answer: &mut Response<Body>) {
+    for text in call.warnings.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+            answer.headers_mut().append(WARNING, value);
+        }
+    }
+}
+
+/// A plain-text answer.
+pub(crate) fn plain(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Body::full(text));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// Whoever sends requests from inside the process.
+pub(crate) type User = Arc<UserInfo>;

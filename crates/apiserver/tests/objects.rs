@@ -1,0 +1,195 @@
+//! Objects through the whole server, in process.
+
+use api::user::UserInfo;
+use apiserver::{ApiServer, Body, Config};
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tower::ServiceExt;
+
+/// A server on a fresh memory store, and requests as its admin.
+struct Server(ApiServer);
+
+impl Server {
+    async fn start() -> Self {
+        Self(ApiServer::start(Config::new(Arc::new(store::Memory::new()))).await.unwrap())
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Response<Body> {
+        let bytes = body.map(|body| body.to_string()).unwrap_or_default();
+        let mut request =
+            Request::builder().method(method).uri(path).body(Full::new(Bytes::from(bytes))).unwrap();
+        request.extensions_mut().insert(UserInfo::component("test"));
+        self.0.clone().oneshot(request).await.unwrap()
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> (u16, Value) {
+        let response = self.send(method, path, body).await;
+        let code = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (
+            code,
+            serde_json::from_slice(&bytes)
+                .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned())),
+        )
+    }
+
+    async fn get(&self, path: &str) -> (u16, Value) {
+        self.call(Method::GET, path, None).await
+    }
+
+    async fn create(&self, path: &str, body: &Value) -> Value {
+        let (code, object) = self.call(Method::POST, path, Some(body)).await;
+        assert_eq!(code, 201, "{object}");
+        object
+    }
+}
+
+/// The events that a watch delivers until it ends.
+async fn events(response: Response<Body>) -> Vec<Value> {
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    bytes
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .collect()
+}
+
+fn config_map(name: &str, value: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"v": value}}, "data": {"k": value}})
+}
+
+const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+#[tokio::test(start_paused = true)]
+async fn an_object_lives_and_dies() {
+    let server = Server::start().await;
+    let created = server.create(MAPS, &config_map("a", "1")).await;
+    assert_eq!(created["kind"], "ConfigMap");
+    assert_eq!(created["metadata"]["namespace"], "default");
+    assert!(created["metadata"]["uid"].is_string());
+
+    let (code, again) = server.call(Method::POST, MAPS, Some(&config_map("a", "1"))).await;
+    assert_eq!((code, again["reason"].as_str()), (409, Some("AlreadyExists")));
+
+    let path = format!("{MAPS}/a");
+    assert_eq!(server.get(&path).await, (200, created.clone()));
+
+    let mut changed = created.clone();
+    changed["data"]["k"] = json!("2");
+    let (code, updated) = server.call(Method::PUT, &path, Some(&changed)).await;
+    assert_eq!((code, updated["data"]["k"].as_str()), (200, Some("2")));
+    let (code, conflict) = server.call(Method::PUT, &path, Some(&changed)).await;
+    assert_eq!(code, 409);
+    assert_eq!(
+        conflict["message"],
+        "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your changes to the latest version and try again"
+    );
+
+    let (code, status) = server.call(Method::DELETE, &path, None).await;
+    assert_eq!((code, status["status"].as_str()), (200, Some("Success")));
+    let (code, gone) = server.get(&path).await;
+    assert_eq!((code, gone["message"].as_str()), (404, Some("configmaps \"a\" not found")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_that_changes_nothing_is_not_written() {
+    let server = Server::start().await;
+    let created = server.create(MAPS, &config_map("a", "1")).await;
+    let (_, same) = server.call(Method::PUT, &format!("{MAPS}/a"), Some(&created)).await;
+    assert_eq!(same["metadata"]["resourceVersion"], created["metadata"]["resourceVersion"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_show_one_moment() {
+    let server = Server::start().await;
+    for name in ["a", "b", "c"] {
+        server.create(MAPS, &config_map(name, "1")).await;
+    }
+    let (_, first) = server.get(&format!("{MAPS}?limit=1")).await;
+    assert_eq!(first["metadata"]["remainingItemCount"], 2);
+    assert!(first["items"][0].get("kind").is_none());
+    server.call(Method::DELETE, &format!("{MAPS}/c"), None).await;
+    server.create(MAPS, &config_map("bb", "1")).await;
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let (_, second) = server.get(&format!("{MAPS}?limit=5&continue={token}")).await;
+    let names: Vec<&str> = second["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["metadata"]["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_sees_objects_come_into_and_go_out_of_sight() {
+    let server = Server::start().await;
+    let (_, list) = server.get(MAPS).await;
+    let version = list["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let mut map = server.create(MAPS, &config_map("a", "1")).await;
+    map["metadata"]["labels"]["v"] = json!("2");
+    server.call(Method::PUT, &format!("{MAPS}/a"), Some(&map)).await;
+    server.call(Method::DELETE, &format!("{MAPS}/a"), None).await;
+    let kinds = async |selector: &str| {
+        let path =
+            format!("{MAPS}?watch=1&timeoutSeconds=1&resourceVersion={version}&labelSelector={selector}");
+        let events = events(server.send(Method::GET, &path, None).await).await;
+        events.iter().map(|event| event["type"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds("").await, ["ADDED", "MODIFIED", "DELETED"]);
+    assert_eq!(kinds("v%3D1").await, ["ADDED", "DELETED"]);
+    assert_eq!(kinds("v%3D2").await, ["ADDED", "DELETED"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn initial_events_end_with_a_bookmark() {
+    let server = Server::start().await;
+    server.create(MAPS, &config_map("a", "1")).await;
+    let path = format!(
+        "{MAPS}?watch=1&timeoutSeconds=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+    );
+    let events = events(server.send(Method::GET, &path, None).await).await;
+    assert_eq!(events.last().unwrap()["type"], "BOOKMARK");
+    assert_eq!(
+        events.last().unwrap()["object"]["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn finalizers_hold_an_object() {
+    let server = Server::start().await;
+    let mut map = config_map("a", "1");
+    map["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    server.create(MAPS, &map).await;
+    let path = format!("{MAPS}/a");
+    let (code, mut held) = server.call(Method::DELETE, &path, None).await;
+    assert_eq!(code, 200);
+    assert!(held["metadata"]["deletionTimestamp"].is_string(), "{held}");
+    held["metadata"]["finalizers"] = json!([]);
+    let (code, _) = server.call(Method::PUT, &path, Some(&held)).await;
+    assert_eq!(code, 200);
+    assert_eq!(server.get(&path).await.0, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_created_where_there_is_no_namespace() {
+    let server = Server::start().await;
+    let (code, error) =
+        server.call(Method::POST, "/api/v1/namespaces/nope/configmaps", Some(&config_map("a", "1"))).await;
+    assert_eq!((code, error["message"].as_str()), (404, Some("namespaces \"nope\" not found")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminating_namespace_takes_nothing_new() {
+    let server = Server::start().await;
+    server.create("/api/v1/namespaces", &json!({"metadata": {"name": "n"}})).await;
+    let (code, namespace) = server.call(Method::DELETE, "/api/v1/namespaces/n", None).await;
+    assert_eq!((code, namespace["status"]["phase"].as_str()), (200, Some("Terminating")));
+    let (code, _) =
+        server.call(Method::POST, "/api/v1/namespaces/n/configmaps", Some(&config_map("a", "1"))).await;
+    assert_eq!(code, 403);
+}
