@@ -9,14 +9,17 @@ mod batch;
 mod context;
 mod deployment;
 mod discovery;
+mod endpoint_slice;
 mod in_flight;
 mod int_or_percent;
+mod job;
 mod namespace;
 mod owner;
 mod pod;
 mod replica_set;
 mod service_account;
 mod template;
+mod written;
 
 use client::{CancellationToken, Informers};
 use tokio::task::JoinSet;
@@ -39,6 +42,8 @@ type Run = fn(Context) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 /// All controllers by name.
 const CONTROLLERS: &[(&str, Run)] = &[
     ("deployment", |context| Box::pin(deployment::run(context))),
+    ("endpointslice", |context| Box::pin(endpoint_slice::run(context))),
+    ("job", |context| Box::pin(job::run(context))),
     ("namespace", |context| Box::pin(namespace::run(context))),
     ("replicaset", |context| Box::pin(replica_set::run(context))),
     ("serviceaccount", |context| Box::pin(service_account::run(context))),

@@ -32,9 +32,7 @@ pub fn judge(policy: Option<&PodFailurePolicy>, pod: &Pod) -> Verdict {
         let Some(cause) = cause else { continue };
         return match rule.action.as_str() {
             "Ignore" => Verdict::Ignore,
-            "FailJob" => {
-                Verdict::FailJob(format!("{cause} matching {} rule at index {index}", rule.action))
-            }
+            "FailJob" => Verdict::FailJob(format!("{cause} matching {} rule at index {index}", rule.action)),
             _ => Verdict::Count,
         };
     }
@@ -69,7 +67,8 @@ fn condition_cause(pod: &Pod, patterns: &[PodFailurePolicyOnPodConditionsPattern
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let matching = conditions.iter().find(|condition| {
         patterns.iter().any(|pattern| {
-            pattern.type_ == condition.type_ && pattern.status.as_deref().unwrap_or("True") == condition.status
+            pattern.type_ == condition.type_
+                && pattern.status.as_deref().unwrap_or("True") == condition.status
         })
     })?;
     Some(format!("Pod {} has condition {}", full_name(pod), matching.type_))
