@@ -8,7 +8,8 @@ use super::fill::Fill;
 /// Resources that a pod as a whole may ask for.
 const POD_LEVEL: [&str; 2] = ["cpu", "memory"];
 
-type List = std::collections::BTreeMap<String, Quantity>;
+/// Quantities by resource name.
+pub type List = std::collections::BTreeMap<String, Quantity>;
 
 /// Rounds the quantities of a `ResourceList` up to thousandths.
 pub fn round_up(list: Option<&mut Value>) {
@@ -76,7 +77,7 @@ pub fn pod_level(spec: &mut Value) {
 }
 
 /// What all containers need at the same time: the greater of running and initialising.
-fn aggregate(spec: &Value, list: &str) -> List {
+pub fn aggregate(spec: &Value, list: &str) -> List {
     let of = |container: &Value| parse_list(container["resources"][list].as_object());
     let containers = |name: &str| spec[name].as_array().cloned().unwrap_or_default();
     let (mut running, mut sidecars, mut peak) = (List::new(), List::new(), List::new());

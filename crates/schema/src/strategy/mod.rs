@@ -8,6 +8,8 @@ mod prepare;
 mod rows;
 mod service;
 
+pub use pod::qos_class;
+
 use serde_json::Value;
 
 use crate::cursor::Node;

@@ -1,7 +1,9 @@
 //! The table: one row per kind that has rules of its own.
 
 use super::{GENERIC, Strategy, core, pod, prepare, service};
+use crate::cursor::Node;
 use crate::defaults;
+use crate::validation::{self, core::storage};
 
 /// A kind with spec, status and generation.
 const COUNTED: Strategy =
@@ -41,6 +43,11 @@ rows! {
             prepare_create: pod::create,
             prepare_update: prepare::update,
             prepare_status_update: pod::status_update,
+            validate: |new| validation::pod::create(&Node::root(new)),
+            validate_update: |new, old| validation::pod::update(&Node::root(new), &Node::root(old)),
+            validate_status_update: |new, old| {
+                validation::pod::status_update(&Node::root(new), &Node::root(old))
+            },
             ..GENERIC
         },
         "PodTemplate" => Strategy { default: defaults::core::pod_template, ..COUNTED_CONTENT },
@@ -76,6 +83,9 @@ rows! {
             default: defaults::core::persistent_volume_claim,
             prepare_create: core::persistent_volume_claim_create,
             prepare_update: core::persistent_volume_claim_update,
+            validate: |new| storage::claim(&Node::root(new)),
+            validate_update: |new, old| storage::claim_update(&Node::root(new), &Node::root(old)),
+            validate_status_update: |new, old| storage::claim_status_update(&Node::root(new), &Node::root(old)),
             ..GENERIC
         },
         "LimitRange" => Strategy { default: defaults::core::limit_range, ..GENERIC },

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{format, labels};
+use super::{format, labels, rules};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList, Path};
 
@@ -78,6 +78,13 @@ pub fn annotations(annotations: &Node, errs: &mut ErrorList) {
     if bytes > ANNOTATIONS_MAX_BYTES {
         errs.push(annotations.too_long(ANNOTATIONS_MAX_BYTES));
     }
+}
+
+/// The metadata of a template, which has labels and annotations only.
+pub fn template(meta: &Node, errs: &mut ErrorList) {
+    annotations(&meta.at("annotations"), errs);
+    labels::labels(&meta.at("labels"), errs);
+    rules::only_fields(meta, &["annotations", "labels", "creationTimestamp"], "cannot be set", errs);
 }
 
 fn owner_references(references: &Node, errs: &mut ErrorList) {

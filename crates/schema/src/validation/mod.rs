@@ -4,6 +4,12 @@
 //! [`ErrorList`](crate::field::ErrorList). The kinds' entry points are named in
 //! [`strategy`](crate::strategy).
 
+pub mod core;
+mod diff;
 pub mod format;
 pub mod labels;
 pub mod metadata;
+pub mod pod;
+pub mod resources;
+mod rules;
+mod volume_sources;

@@ -1,0 +1,3 @@
+//! Kinds of the core group other than Pod.
+
+pub mod storage;
