@@ -19,7 +19,7 @@ const FRAME_BYTES: usize = 256 << 10;
 
 /// Written data is pushed to the disk this often, so that the log's fsync never waits behind one
 /// enormous write-back.
-const SYNC_BYTES: usize = 8 << 20;
+const SYNC_BYTES: usize = 1 << 20;
 
 /// Writes `head` and gives it its name; the snapshot is whole and on disk as soon as it has one.
 /// Returns its length in bytes, or `None` when `cancel` was raised meanwhile.
