@@ -1,5 +1,7 @@
 //! The engine against a naive scheduler that looks at one node at a time and remembers nothing.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Node, PodSpec};
@@ -37,7 +39,7 @@ fn node(name: u8, shape: u8) -> NodeInfo {
         "metadata": {"name": format!("n{name}"), "labels": {"zone": zone, "size": if big { "8" } else { "4" }}},
         "spec": {"taints": taints, "unschedulable": shape >= 44},
         "status": {"allocatable": {
-            "cpu": if big { "8" } else { "4" }, "memory": "8Gi", "pods": "6", "example.com/gpu": if shape % 5 == 0 { "2" } else { "0" }}},
+            "cpu": if big { "8" } else { "4" }, "memory": "8Gi", "pods": "6", "example.com/gpu": if shape.is_multiple_of(5) { "2" } else { "0" }}},
     }))
     .unwrap();
     NodeInfo::of(&node)
