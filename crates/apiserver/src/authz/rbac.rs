@@ -1,0 +1,395 @@
+//! Role-based access control over an index of roles and bindings.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use api::user::UserInfo;
+use serde::Deserialize;
+
+use super::Attributes;
+
+/// A PolicyRule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rule {
+    /// Verbs, `*` for all.
+    pub verbs: Vec<String>,
+    /// API groups, `*` for all.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub api_groups: Vec<String>,
+    /// Resources: `pods`, `pods/log`, `*/scale`, `*`.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub resources: Vec<String>,
+    /// Names, none for all.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub resource_names: Vec<String>,
+    /// Paths, which may end with `*`.
+    #[serde(rename = "nonResourceURLs", deserialize_with = "null_is_empty")]
+    pub non_resource_urls: Vec<String>,
+}
+
+fn null_is_empty<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    Option::<T>::deserialize(from).map(Option::unwrap_or_default)
+}
+
+impl Rule {
+    fn allows(&self, wanted: &Attributes<'_>) -> bool {
+        let has = |set: &[String], item: &str| set.iter().any(|member| member == "*" || member == item);
+        if !has(&self.verbs, wanted.verb) {
+            return false;
+        }
+        if !wanted.is_resource {
+            return self.non_resource_urls.iter().any(|url| url_covers(url, wanted.path));
+        }
+        has(&self.api_groups, wanted.group)
+            && self
+                .resources
+                .iter()
+                .any(|resource| resource_matches(resource, wanted.resource, wanted.subresource))
+            && (self.resource_names.is_empty() || self.resource_names.iter().any(|name| name == wanted.name))
+    }
+}
+
+/// Whether `url` of a rule covers `path`.
+pub(super) fn url_covers(url: &str, path: &str) -> bool {
+    url == "*" || url == path || (url.ends_with('*') && path.starts_with(url.trim_end_matches('*')))
+}
+
+fn resource_matches(rule: &str, resource: &str, subresource: &str) -> bool {
+    match rule.split_once('/') {
+        None => rule == "*" || (subresource.is_empty() && rule == resource),
+        Some((of, sub)) => !subresource.is_empty() && sub == subresource && (of == "*" || of == resource),
+    }
+}
+
+/// A role's own rules, and what it aggregates.
+#[derive(Clone, Debug, Default)]
+struct Role {
+    rules: Arc<[Rule]>,
+    labels: BTreeMap<String, String>,
+    /// Selectors of the aggregated cluster roles.
+    aggregates: Vec<LabelSelector>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct LabelSelector {
+    match_labels: BTreeMap<String, String>,
+    match_expressions: Vec<Expression>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Expression {
+    key: String,
+    operator: String,
+    values: Vec<String>,
+}
+
+impl LabelSelector {
+    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+            && self.match_expressions.iter().all(|expression| {
+                let value = labels.get(&expression.key);
+                let listed = value.is_some_and(|value| expression.values.contains(value));
+                match expression.operator.as_str() {
+                    "In" => listed,
+                    "NotIn" => !listed,
+                    "Exists" => value.is_some(),
+                    "DoesNotExist" => value.is_none(),
+                    _ => false,
+                }
+            })
+    }
+}
+
+/// A RoleBinding or ClusterRoleBinding.
+#[derive(Clone, Debug)]
+struct Binding {
+    role_kind: String,
+    role_name: String,
+    subjects: Vec<(Subject, String)>,
+}
+
+/// Whom a binding names; service accounts by their user names.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Subject {
+    User(String),
+    Group(String),
+}
+
+/// Namespace (empty for cluster scope) and name.
+type Id = (String, String);
+
+/// The index.
+#[derive(Default)]
+pub struct Rbac {
+    roles: BTreeMap<Id, Role>,
+    bindings: BTreeMap<Id, Binding>,
+    /// Bindings by whom they name; all in a namespace are adjacent.
+    by_user: BTreeMap<String, BTreeSet<Id>>,
+    by_group: BTreeMap<String, BTreeSet<Id>>,
+}
+
+const GROUP: &str = ".rbac.authorization.k8s.io/";
+
+/// Whether the object at `key` is a role or a binding.
+pub(super) fn is_relevant(key: &str) -> bool {
+    parse_key(key).is_some()
+}
+
+/// Whether it is a binding, the namespace (empty for cluster scope) and the name.
+fn parse_key(key: &str) -> Option<(bool, &str, &str)> {
+    let (resource, rest) = key.strip_prefix("/registry/")?.split_once(GROUP)?;
+    match resource {
+        "clusterroles" | "clusterrolebindings" => Some((resource == "clusterrolebindings", "", rest)),
+        "roles" | "rolebindings" => {
+            let (namespace, name) = rest.split_once('/')?;
+            Some((resource == "rolebindings", namespace, name))
+        }
+        _ => None,
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct StoredRole {
+    metadata: Metadata,
+    #[serde(deserialize_with = "null_is_empty")]
+    rules: Vec<Rule>,
+    aggregation_rule: Option<AggregationRule>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Metadata {
+    #[serde(deserialize_with = "null_is_empty")]
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct AggregationRule {
+    #[serde(deserialize_with = "null_is_empty")]
+    cluster_role_selectors: Vec<LabelSelector>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct StoredBinding {
+    role_ref: RoleRef,
+    #[serde(deserialize_with = "null_is_empty")]
+    subjects: Vec<StoredSubject>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RoleRef {
+    kind: String,
+    name: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct StoredSubject {
+    kind: String,
+    name: String,
+    namespace: String,
+}
+
+impl StoredSubject {
+    /// The subject and how reasons describe it.
+    fn resolve(self, binding_namespace: &str) -> Option<(Subject, String)> {
+        let describe = |name: &str| format!("{} {name:?}", self.kind);
+        match self.kind.as_str() {
+            "User" => Some((Subject::User(self.name.clone()), describe(&self.name))),
+            "Group" => Some((Subject::Group(self.name.clone()), describe(&self.name))),
+            "ServiceAccount" => {
+                let namespace = if self.namespace.is_empty() { binding_namespace } else { &self.namespace };
+                let user = format!("system:serviceaccount:{namespace}:{}", self.name);
+                let description = describe(&format!("{}/{namespace}", self.name));
+                (!namespace.is_empty()).then_some((Subject::User(user), description))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Rbac {
+    /// Takes over the change of one object; what cannot be read grants nothing.
+    pub fn apply(&mut self, key: &str, value: Option<&[u8]>) {
+        let Some((is_binding, namespace, name)) = parse_key(key) else { return };
+        let id = (namespace.to_owned(), name.to_owned());
+        if is_binding {
+            self.remove_binding(&id);
+            if let Some(binding) = value.and_then(|bytes| serde_json::from_slice(bytes).ok()) {
+                self.insert_binding(id, binding);
+            }
+            return;
+        }
+        match value.and_then(|bytes| serde_json::from_slice::<StoredRole>(bytes).ok()) {
+            Some(role) => {
+                let aggregates = role.aggregation_rule.unwrap_or_default().cluster_role_selectors;
+                let role = Role { rules: role.rules.into(), labels: role.metadata.labels, aggregates };
+                self.roles.insert(id, role);
+            }
+            None => {
+                self.roles.remove(&id);
+            }
+        }
+    }
+
+    fn insert_binding(&mut self, id: Id, stored: StoredBinding) {
+        let subjects: Vec<_> =
+            stored.subjects.into_iter().filter_map(|subject| subject.resolve(&id.0)).collect();
+        for (subject, _) in &subjects {
+            let (index, name) = self.index_of(subject);
+            index.entry(name).or_default().insert(id.clone());
+        }
+        let binding = Binding { role_kind: stored.role_ref.kind, role_name: stored.role_ref.name, subjects };
+        self.bindings.insert(id, binding);
+    }
+
+    fn remove_binding(&mut self, id: &Id) {
+        let Some(binding) = self.bindings.remove(id) else { return };
+        for (subject, _) in &binding.subjects {
+            let (index, name) = self.index_of(subject);
+            if let Some(ids) = index.get_mut(&name) {
+                ids.remove(id);
+                if ids.is_empty() {
+                    index.remove(&name);
+                }
+            }
+        }
+    }
+
+    fn index_of(&mut self, subject: &Subject) -> (&mut BTreeMap<String, BTreeSet<Id>>, String) {
+        match subject {
+            Subject::User(name) => (&mut self.by_user, name.clone()),
+            Subject::Group(name) => (&mut self.by_group, name.clone()),
+        }
+    }
+
+    /// Bindings in exactly that namespace (empty: cluster-wide) that name the user or one of its groups.
+    fn bindings_of<'a>(&'a self, user: &'a UserInfo, namespace: &'a str) -> impl Iterator<Item = &'a Id> {
+        let by_user = self.by_user.get(&user.name);
+        let by_group = user.groups.iter().filter_map(|group| self.by_group.get(group));
+        let start: Id = (namespace.to_owned(), String::new());
+        by_user
+            .into_iter()
+            .chain(by_group)
+            .flat_map(move |ids| ids.range(start.clone()..).take_while(move |id| id.0 == namespace))
+    }
+
+    fn rules_of(&self, id: &Id, binding: &Binding) -> Result<Cow<'_, [Rule]>, String> {
+        self.role_rules(&binding.role_kind, &binding.role_name, &id.0)
+    }
+
+    /// The rules of a role as a binding in `namespace` refers to it, or why there are none.
+    pub fn role_rules(&self, kind: &str, name: &str, namespace: &str) -> Result<Cow<'_, [Rule]>, String> {
+        let (namespace, resource) = match kind {
+            "Role" => (namespace, "role"),
+            "ClusterRole" => ("", "clusterrole"),
+            other => return Err(format!("unsupported role reference kind: {other:?}")),
+        };
+        let role = self.roles.get(&(namespace.to_owned(), name.to_owned()));
+        let role = role.ok_or_else(|| format!("{resource}.rbac.authorization.k8s.io {name:?} not found"))?;
+        if role.aggregates.is_empty() {
+            return Ok(Cow::Borrowed(&role.rules));
+        }
+        let mut seen = BTreeSet::from([name]);
+        let mut rules = role.rules.to_vec();
+        self.aggregate(role, &mut seen, &mut rules);
+        Ok(Cow::Owned(rules))
+    }
+
+    /// Adds the rules of all cluster roles that `role` aggregates, and of what these aggregate.
+    fn aggregate<'a>(&'a self, role: &Role, seen: &mut BTreeSet<&'a str>, rules: &mut Vec<Rule>) {
+        let cluster_roles = self.roles.iter().take_while(|((namespace, _), _)| namespace.is_empty());
+        for ((_, name), other) in cluster_roles {
+            if !role.aggregates.iter().any(|selector| selector.matches(&other.labels)) || !seen.insert(name) {
+                continue;
+            }
+            for rule in other.rules.iter() {
+                if !rules.contains(rule) {
+                    rules.push(rule.clone());
+                }
+            }
+            self.aggregate(other, seen, rules);
+        }
+    }
+
+    /// Whether any rule allows it.
+    pub fn allows(&self, user: &UserInfo, wanted: &Attributes<'_>) -> bool {
+        self.search(user, wanted, &mut |_| {}).is_some()
+    }
+
+    /// Which binding allows it, or what could not be resolved on the way.
+    pub fn explain(&self, user: &UserInfo, wanted: &Attributes<'_>) -> Result<String, String> {
+        let mut errors: Vec<String> = Vec::new();
+        if let Some(id) = self.search(user, wanted, &mut |error| errors.push(error)) {
+            return Ok(self.describe(user, id));
+        }
+        errors.dedup();
+        Err(match errors.as_slice() {
+            [] => String::new(),
+            [one] => format!("RBAC: {one}"),
+            all => format!("RBAC: [{}]", all.join(", ")),
+        })
+    }
+
+    fn search<'a>(
+        &'a self,
+        user: &'a UserInfo,
+        wanted: &Attributes<'a>,
+        failed: &mut dyn FnMut(String),
+    ) -> Option<&'a Id> {
+        let in_namespace = (!wanted.namespace.is_empty()).then(|| self.bindings_of(user, wanted.namespace));
+        self.bindings_of(user, "").chain(in_namespace.into_iter().flatten()).find(|id| {
+            let Some(binding) = self.bindings.get(*id) else { return false };
+            match self.rules_of(id, binding) {
+                Ok(rules) => rules.iter().any(|rule| rule.allows(wanted)),
+                Err(error) => {
+                    failed(error);
+                    false
+                }
+            }
+        })
+    }
+
+    fn describe(&self, user: &UserInfo, id: &Id) -> String {
+        let Some(binding) = self.bindings.get(id) else { return String::new() };
+        let applies = |subject: &Subject| match subject {
+            Subject::User(name) => *name == user.name,
+            Subject::Group(name) => user.is_in(name),
+        };
+        let subject = binding.subjects.iter().find(|(subject, _)| applies(subject));
+        let to = subject.map_or("", |(_, description)| description.as_str());
+        let (namespace, name) = id;
+        let by = match namespace.as_str() {
+            "" => format!("ClusterRoleBinding {name:?}"),
+            namespace => format!("RoleBinding {:?}", format!("{name}/{namespace}")),
+        };
+        format!("RBAC: allowed by {by} of {} {:?} to {to}", binding.role_kind, binding.role_name)
+    }
+
+    /// All rules that apply to `user` in `namespace`, and what could not be resolved.
+    pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> (Vec<Rule>, Vec<String>) {
+        let mut ids: BTreeSet<&Id> = self.bindings_of(user, "").collect();
+        if !namespace.is_empty() {
+            ids.extend(self.bindings_of(user, namespace));
+        }
+        let (mut rules, mut errors) = (Vec::new(), Vec::new());
+        for id in ids {
+            let Some(binding) = self.bindings.get(id) else { continue };
+            match self.rules_of(id, binding) {
+                Ok(found) => rules.extend(found.iter().cloned()),
+                Err(error) => errors.push(error),
+            }
+        }
+        (rules, errors)
+    }
+}
