@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -23,9 +24,12 @@ pub struct Dir {
 impl Dir {
     /// Creates the directory if needed and locks it.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        fs::create_dir_all(path)?;
-        if let Some(parent) = path.canonicalize()?.parent() {
-            File::open(parent)?.sync_all()?;
+        if !path.is_dir() {
+            // Objects include Secrets: nobody else may read them.
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+            if let Some(parent) = path.canonicalize()?.parent() {
+                File::open(parent)?.sync_all()?;
+            }
         }
         let mut lock =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path.join("LOCK"))?;
@@ -78,6 +82,11 @@ impl Dir {
     /// Revisions of the snapshots, ascending.
     pub fn snapshots(&self) -> io::Result<Vec<Revision>> {
         self.revisions("snapshot-")
+    }
+
+    /// Creates an empty file that only its owner may read, replacing one that is there.
+    pub fn create(&self, path: &Path) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
     }
 
     /// Makes created, renamed and removed names durable.

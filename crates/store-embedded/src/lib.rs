@@ -45,8 +45,9 @@ pub struct Options {
     /// Wait for the disk before answering a write. Without it, a crash of the process loses nothing but
     /// power loss may lose the last seconds; what remains is still consistent.
     pub sync: bool,
-    /// The log is replaced by a snapshot once it is longer than this and than the last snapshot. The
-    /// files then take at most about `3 × live data + 2 × log_bytes_min`.
+    /// The log is replaced by a snapshot once it is longer than this and than the last snapshot. With
+    /// `n` the larger of this and the live data, the files take about `3 × n`, and at most about `10 × n`
+    /// when the disk is so busy that snapshots lag; then writers wait.
     pub log_bytes_min: u64,
     /// History for watchers and for reads at older revisions.
     pub limits: Limits,

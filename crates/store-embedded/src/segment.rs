@@ -31,8 +31,7 @@ pub enum AppendError {
 impl Segment {
     /// Creates the segment whose first write will have `revision`. It is on disk when this returns.
     pub fn create(dir: &Dir, revision: Revision) -> io::Result<Self> {
-        let path = dir.segment(revision);
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        let file = dir.create(&dir.segment(revision))?;
         file.write_all_at(&file_header(SEGMENT_MAGIC, revision), 0)?;
         file.sync_all()?;
         dir.sync()?;

@@ -29,6 +29,9 @@ pub const BATCH_BYTES: usize = 4 << 20;
 /// A batch is cut after this many writes.
 pub const BATCH_WRITES: usize = 1024;
 
+/// How many times the length that makes a snapshot due the log may reach while one is being written.
+const LOG_GROWTH_MAX: u64 = 4;
+
 /// Where the answer to a request goes.
 pub type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
@@ -169,16 +172,39 @@ impl Sequencer {
     }
 
     /// Begins a snapshot once the log has outgrown both the last one and a minimum: writes are amplified
-    /// at most twice, and the disk holds at most about three times the live data plus the minimum.
+    /// about twice, and the disk holds about three times the live data, or as many times the minimum.
     fn maybe_snapshot(&mut self) -> io::Result<()> {
         let due = self.options.log_bytes_min.max(self.snapshots.bytes.load(Ordering::Relaxed));
-        if self.log_bytes < due || self.snapshots.running.swap(true, Ordering::AcqRel) {
+        if self.log_bytes < due {
             return Ok(());
+        }
+        if self.snapshots.running.load(Ordering::Acquire) {
+            if self.log_bytes < due.saturating_mul(LOG_GROWTH_MAX) {
+                return Ok(());
+            }
+            // Writers outrun the snapshot. Waiting for it here is what keeps the disk bounded.
+            if let Some(snapshot) = self.snapshot.take() {
+                // It reports its own errors, and never panics on purpose.
+                let _ = Handle::current().block_on(snapshot);
+            }
         }
         // The snapshot's revision is the border between two segments, so that whole files go.
         self.segment.sync()?;
-        self.segment = Segment::create(&self.dir, self.head.revision() + 1)?;
+        let next = self.head.revision() + 1;
+        match Segment::create(&self.dir, next) {
+            Ok(segment) => self.segment = segment,
+            Err(error) => {
+                // A full disk, typically. The current segment is still good as long as no later one is
+                // there, and the next attempt comes when the log has grown as much again.
+                std::fs::remove_file(self.dir.segment(next))?;
+                self.dir.sync()?;
+                self.log_bytes = 0;
+                tracing::warn!(%error, "could not begin the next log segment");
+                return Ok(());
+            }
+        }
         self.log_bytes = self.segment.len();
+        self.snapshots.running.store(true, Ordering::Release);
         let (dir, head, snapshots) = (self.dir.clone(), self.head.clone(), self.snapshots.clone());
         self.snapshot = Some(Handle::current().spawn_blocking(move || {
             if let Err(error) = snapshots.write(&dir, &head) {

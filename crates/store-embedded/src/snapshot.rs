@@ -1,7 +1,7 @@
 //! Snapshots: the whole state at one revision, which makes the log before it unnecessary.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Write as _},
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -24,7 +24,7 @@ const SYNC_BYTES: usize = 1 << 20;
 /// Writes `head` and gives it its name; the snapshot is whole and on disk as soon as it has one.
 /// Returns its length in bytes, or `None` when `cancel` was raised meanwhile.
 pub fn write(dir: &Dir, head: &Head, cancel: &AtomicBool) -> io::Result<Option<u64>> {
-    let mut file = File::create(dir.temporary())?;
+    let mut file = dir.create(&dir.temporary())?;
     file.write_all(&file_header(SNAPSHOT_MAGIC, head.revision()))?;
     let mut frame = FrameWriter::default();
     let (mut ordinal, mut len, mut unsynced) = (0, FILE_HEADER_LEN as u64, 0);

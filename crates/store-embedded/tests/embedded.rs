@@ -109,6 +109,24 @@ async fn a_second_opener_learns_who_holds_the_directory() {
     reopen(dir.path()).await;
 }
 
+#[tokio::test]
+async fn nobody_else_may_read_the_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let root = temp();
+    let dir = root.path().join("data");
+    let store = reopen(&dir).await;
+    for n in 0..200 {
+        set(&store, "/secret", vec![n; 200]).await;
+    }
+    store.close().await.expect("close");
+    let mode = |path: &Path| fs::metadata(path).expect("metadata").permissions().mode() & 0o777;
+    assert_eq!(mode(&dir), 0o700);
+    for entry in fs::read_dir(&dir).expect("read_dir") {
+        let path = entry.expect("entry").path();
+        assert!(path.ends_with("LOCK") || mode(&path) == 0o600, "{}: {:o}", path.display(), mode(&path));
+    }
+}
+
 fn disk_bytes(dir: &Path) -> u64 {
     let entries = fs::read_dir(dir).expect("read_dir");
     // A file may go between being listed and being looked at.
