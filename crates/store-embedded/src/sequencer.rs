@@ -196,8 +196,10 @@ impl Sequencer {
             Err(error) => {
                 // A full disk, typically. The current segment is still good as long as no later one is
                 // there, and the next attempt comes when the log has grown as much again.
-                std::fs::remove_file(self.dir.segment(next))?;
-                self.dir.sync()?;
+                match std::fs::remove_file(self.dir.segment(next)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => self.dir.sync()?,
+                }
                 self.log_bytes = 0;
                 tracing::warn!(%error, "could not begin the next log segment");
                 return Ok(());
