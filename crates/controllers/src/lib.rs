@@ -10,6 +10,7 @@ mod context;
 mod deployment;
 mod discovery;
 mod endpoint_slice;
+mod garbage_collector;
 mod in_flight;
 mod int_or_percent;
 mod job;
@@ -43,6 +44,7 @@ type Run = fn(Context) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 const CONTROLLERS: &[(&str, Run)] = &[
     ("deployment", |context| Box::pin(deployment::run(context))),
     ("endpointslice", |context| Box::pin(endpoint_slice::run(context))),
+    ("garbagecollector", |context| Box::pin(garbage_collector::run(context))),
     ("job", |context| Box::pin(job::run(context))),
     ("namespace", |context| Box::pin(namespace::run(context))),
     ("replicaset", |context| Box::pin(replica_set::run(context))),
