@@ -1,8 +1,11 @@
 //! schema
 
 pub mod cursor;
+pub mod decode;
 pub mod defaults;
+pub mod encode;
 pub mod field;
+pub mod gotext;
 pub mod strategy;
 pub mod types;
 pub mod validation;
