@@ -1,9 +1,28 @@
 //! The table: one row per kind that has rules of its own.
 
+use serde_json::Value;
+
 use super::{GENERIC, Strategy, core, pod, prepare, service};
 use crate::cursor::Node;
 use crate::defaults;
-use crate::validation::{self, core::storage};
+use crate::field::ErrorList;
+use crate::validation as rules;
+use crate::validation::core::{cluster, config, endpoints, limits, storage};
+use crate::validation::{apps, autoscaling, batch, policy};
+
+/// A rule for cursors as a rule for values.
+macro_rules! rule {
+    ($rule:path) => {
+        |object| $rule(&Node::root(object))
+    };
+}
+
+/// A rule about a change, for cursors, as one for values.
+macro_rules! change {
+    ($rule:path) => {
+        |new, old| $rule(&Node::root(new), &Node::root(old))
+    };
+}
 
 /// A kind with spec, status and generation.
 const COUNTED: Strategy =
@@ -17,6 +36,22 @@ const COUNTED_SPEC: Strategy =
 /// A kind whose whole content counts.
 const COUNTED_CONTENT: Strategy =
     Strategy { prepare_create: prepare::start_generation, prepare_update: prepare::count_all, ..GENERIC };
+
+/// A changed object must satisfy what a new one must, and keep its identity.
+fn both(new: &Value, old: &Value, rule: fn(&Node) -> ErrorList) -> ErrorList {
+    let (new, old) = (Node::root(new), Node::root(old));
+    let mut errs = ErrorList::new();
+    rules::metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
+    errs.extend(rule(&new));
+    errs
+}
+
+/// Only metadata, with a subdomain as name.
+fn named_subdomain(object: &Node) -> ErrorList {
+    let mut errs = ErrorList::new();
+    rules::metadata::validate(&object.at("metadata"), rules::format::name_is_subdomain, &mut errs);
+    errs
+}
 
 macro_rules! rows {
     ($($group:literal { $($kind:literal => $row:expr,)* })*) => {
@@ -43,33 +78,64 @@ rows! {
             prepare_create: pod::create,
             prepare_update: prepare::update,
             prepare_status_update: pod::status_update,
-            validate: |new| validation::pod::create(&Node::root(new)),
-            validate_update: |new, old| validation::pod::update(&Node::root(new), &Node::root(old)),
-            validate_status_update: |new, old| {
-                validation::pod::status_update(&Node::root(new), &Node::root(old))
-            },
+            validate: rule!(rules::pod::create),
+            validate_update: change!(rules::pod::update),
+            validate_status_update: change!(rules::pod::status_update),
             ..GENERIC
         },
-        "PodTemplate" => Strategy { default: defaults::core::pod_template, ..COUNTED_CONTENT },
-        "ReplicationController" => Strategy { default: defaults::core::replication_controller, ..COUNTED },
+        "PodTemplate" => Strategy {
+            default: defaults::core::pod_template,
+            validate: rule!(apps::pod_template),
+            validate_update: change!(apps::pod_template_update),
+            ..COUNTED_CONTENT
+        },
+        "ReplicationController" => Strategy {
+            default: defaults::core::replication_controller,
+            validate: rule!(apps::replication_controller),
+            validate_update: change!(apps::replication_controller_update),
+            validate_status_update: change!(apps::replica_set_status_update),
+            ..COUNTED
+        },
         "Service" => Strategy {
             default: defaults::core::service,
             prepare_create: prepare::clear_status,
             prepare_update: service::update,
+            validate: rule!(rules::core::service::service),
+            validate_update: change!(rules::core::service::service_update),
+            validate_status_update: change!(rules::core::service::service_status_update),
             ..GENERIC
         },
-        "Endpoints" => Strategy { default: defaults::core::endpoints, ..GENERIC },
+        "Endpoints" => Strategy {
+            default: defaults::core::endpoints,
+            validate: rule!(endpoints::endpoints),
+            validate_update: change!(endpoints::endpoints_update),
+            ..GENERIC
+        },
         "Namespace" => Strategy {
             default: defaults::core::namespace,
             prepare_create: core::namespace_create,
             prepare_update: core::namespace_update,
+            validate: rule!(cluster::namespace),
+            validate_status_update: change!(cluster::namespace_status_update),
             ..GENERIC
         },
-        "Node" => Strategy { default: defaults::core::node, prepare_update: core::node_update, ..GENERIC },
-        "Secret" => Strategy { default: defaults::core::secret, prepare_update: core::secret_update, ..GENERIC },
+        "Node" => Strategy {
+            default: defaults::core::node, prepare_update: core::node_update,
+            validate: rule!(cluster::node),
+            validate_update: change!(cluster::node_update),
+            validate_status_update: change!(cluster::node_update),
+            ..GENERIC
+        },
+        "Secret" => Strategy {
+            default: defaults::core::secret, prepare_update: core::secret_update,
+            validate: rule!(config::secret),
+            validate_update: change!(config::secret_update),
+            ..GENERIC
+        },
         "ServiceAccount" => Strategy {
             prepare_create: core::service_account_prepare,
             prepare_update: |new, _| core::service_account_prepare(new),
+            validate_update: |new, old| both(new, old, named_subdomain),
             ..GENERIC
         },
         "PersistentVolume" => Strategy {
@@ -83,42 +149,100 @@ rows! {
             default: defaults::core::persistent_volume_claim,
             prepare_create: core::persistent_volume_claim_create,
             prepare_update: core::persistent_volume_claim_update,
-            validate: |new| storage::claim(&Node::root(new)),
-            validate_update: |new, old| storage::claim_update(&Node::root(new), &Node::root(old)),
-            validate_status_update: |new, old| storage::claim_status_update(&Node::root(new), &Node::root(old)),
+            validate: rule!(storage::claim),
+            validate_update: change!(storage::claim_update),
+            validate_status_update: change!(storage::claim_status_update),
             ..GENERIC
         },
-        "LimitRange" => Strategy { default: defaults::core::limit_range, ..GENERIC },
-        "ResourceQuota" => Strategy { default: defaults::core::resource_quota, ..WITH_STATUS },
+        "ConfigMap" => Strategy {
+            validate: rule!(config::config_map),
+            validate_update: change!(config::config_map_update),
+            ..GENERIC
+        },
+        "LimitRange" => Strategy {
+            default: defaults::core::limit_range,
+            validate: rule!(limits::limit_range),
+            validate_update: |new, old| both(new, old, limits::limit_range),
+            ..GENERIC
+        },
+        "ResourceQuota" => Strategy {
+            default: defaults::core::resource_quota,
+            validate: rule!(limits::resource_quota),
+            validate_update: change!(limits::resource_quota_update),
+            validate_status_update: change!(limits::resource_quota_status_update),
+            ..WITH_STATUS
+        },
     }
     "apps" {
         "Deployment" => Strategy {
             default: defaults::apps::deployment,
             prepare_update: core::deployment_update,
             prepare_status_update: core::deployment_status_update,
+            validate: rule!(apps::deployment),
+            validate_update: change!(apps::deployment_update),
+            validate_status_update: change!(apps::deployment_status_update),
             ..COUNTED
         },
-        "ReplicaSet" => Strategy { default: defaults::apps::replica_set, ..COUNTED },
+        "ReplicaSet" => Strategy {
+            default: defaults::apps::replica_set,
+            validate: rule!(apps::replica_set),
+            validate_update: change!(apps::replica_set_update),
+            validate_status_update: change!(apps::replica_set_status_update),
+            ..COUNTED
+        },
         "DaemonSet" => Strategy {
             default: defaults::apps::daemon_set,
             prepare_create: core::daemon_set_create,
             prepare_update: core::daemon_set_update,
+            validate: rule!(apps::daemon_set),
+            validate_update: change!(apps::daemon_set_update),
+            validate_status_update: change!(apps::daemon_set_status_update),
             ..GENERIC
         },
-        "StatefulSet" => Strategy { default: defaults::apps::stateful_set, ..COUNTED },
+        "StatefulSet" => Strategy {
+            default: defaults::apps::stateful_set,
+            validate: rule!(apps::stateful_set),
+            validate_update: change!(apps::stateful_set_update),
+            validate_status_update: change!(apps::stateful_set_status_update),
+            ..COUNTED
+        },
+        "ControllerRevision" => Strategy {
+            validate: rule!(apps::controller_revision),
+            validate_update: change!(apps::controller_revision_update),
+            ..GENERIC
+        },
     }
     "batch" {
-        "Job" => Strategy { default: defaults::batch::job, prepare_create: core::job_create, ..COUNTED },
-        "CronJob" => Strategy { default: defaults::batch::cron_job, ..COUNTED },
+        "Job" => Strategy {
+            default: defaults::batch::job, prepare_create: core::job_create,
+            validate: rule!(batch::job),
+            validate_update: change!(batch::job_update),
+            validate_status_update: change!(batch::job_status_update),
+            ..COUNTED
+        },
+        "CronJob" => Strategy {
+            default: defaults::batch::cron_job,
+            validate: rule!(batch::cron_job),
+            validate_update: change!(batch::cron_job_update),
+            ..COUNTED
+        },
     }
     "autoscaling" {
         "HorizontalPodAutoscaler" => Strategy {
             default: defaults::autoscaling::horizontal_pod_autoscaler,
+            validate: rule!(autoscaling::horizontal_pod_autoscaler),
+            validate_update: change!(autoscaling::horizontal_pod_autoscaler_update),
+            validate_status_update: change!(autoscaling::horizontal_pod_autoscaler_status_update),
             ..WITH_STATUS
         },
     }
     "policy" {
-        "PodDisruptionBudget" => COUNTED,
+        "PodDisruptionBudget" => Strategy {
+            validate: rule!(policy::pod_disruption_budget),
+            validate_update: |new, _| policy::pod_disruption_budget(&Node::root(new)),
+            validate_status_update: change!(policy::pod_disruption_budget_status_update),
+            ..COUNTED
+        },
     }
     "networking.k8s.io" {
         "Ingress" => COUNTED,

@@ -48,3 +48,47 @@ fn requirement(requirement: &Node, errs: &mut ErrorList) {
 pub fn selector_is_empty(selector: &Node) -> bool {
     selector.at("matchLabels").is_empty() && selector.at("matchExpressions").is_empty()
 }
+
+/// What a selector does with some labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Match {
+    /// The selector is empty: it says nothing.
+    Everything,
+    /// It selects the labels.
+    Yes,
+    /// It does not, or is absent.
+    No,
+    /// It is malformed.
+    Malformed,
+}
+
+/// Whether a `LabelSelector` selects the labels; an absent one selects nothing.
+pub fn matches(selector: &Node, labels: &Node) -> Match {
+    if !selector.is_set() {
+        return Match::No;
+    }
+    if selector_is_empty(selector) {
+        return Match::Everything;
+    }
+    let mut errs = ErrorList::new();
+    self::selector(selector, &mut errs);
+    if !errs.is_empty() {
+        return Match::Malformed;
+    }
+    let equal =
+        selector.at("matchLabels").entries().all(|(key, value)| labels.key(key).opt_str() == value.opt_str());
+    let all =
+        equal && selector.at("matchExpressions").items().all(|requirement| satisfied(&requirement, labels));
+    if all { Match::Yes } else { Match::No }
+}
+
+fn satisfied(requirement: &Node, labels: &Node) -> bool {
+    let value = labels.key(requirement.at("key").str()).opt_str();
+    let listed = || value.is_some_and(|value| requirement.at("values").strings().contains(&value));
+    match requirement.at("operator").str() {
+        "In" => listed(),
+        "NotIn" => !listed(),
+        "Exists" => value.is_some(),
+        _ => value.is_none(),
+    }
+}

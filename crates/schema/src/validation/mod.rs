@@ -4,12 +4,17 @@
 //! [`ErrorList`](crate::field::ErrorList). The kinds' entry points are named in
 //! [`strategy`](crate::strategy).
 
+pub mod apps;
+pub mod autoscaling;
+pub mod batch;
 pub mod core;
+pub mod cron;
 mod diff;
 pub mod format;
 pub mod labels;
 pub mod metadata;
 pub mod pod;
+pub mod policy;
 pub mod resources;
 mod rules;
 mod volume_sources;

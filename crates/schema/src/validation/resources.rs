@@ -81,7 +81,8 @@ pub fn name(name: &str, at: &Node, errs: &mut ErrorList) -> bool {
     true
 }
 
-fn container_name(name: &str, at: &Node, errs: &mut ErrorList) {
+/// The name of a resource that a container can have.
+pub fn container_name(name: &str, at: &Node, errs: &mut ErrorList) {
     self::name(name, at, errs);
     if !name.contains('/') {
         if !CONTAINER.contains(&name) && !is_huge_page(name) {

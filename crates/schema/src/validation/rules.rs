@@ -234,3 +234,37 @@ pub fn unique<'a>(nodes: impl Iterator<Item = Node<'a>>, errs: &mut ErrorList) {
         }
     }
 }
+
+/// A number that is not negative, or a percentage.
+pub fn positive_int_or_percent(node: &Node, errs: &mut ErrorList) {
+    match node.opt_str() {
+        Some(_) => formatted(node, format::percent, errs),
+        None => nonnegative(node, errs),
+    }
+}
+
+/// A percentage is at most 100 %.
+pub fn at_most_100_percent(node: &Node, errs: &mut ErrorList) {
+    if percent(node).is_some_and(|percent| percent > 100) {
+        errs.push(node.invalid("must not be greater than 100%"));
+    }
+}
+
+fn percent(node: &Node) -> Option<i64> {
+    node.opt_str().filter(|text| format::percent(text).is_empty())?.strip_suffix('%')?.parse().ok()
+}
+
+/// The number, whether of things or of percent.
+pub fn int_or_percent(node: &Node) -> i64 {
+    match node.opt_str() {
+        Some(text) => percent(node).unwrap_or_else(|| text.parse().unwrap_or(0)),
+        None => node.i64(),
+    }
+}
+
+/// If there is a number, it is 0 or more.
+pub fn nonnegative_fields(holder: &Node, fields: &[&'static str], errs: &mut ErrorList) {
+    for field in fields {
+        nonnegative(&holder.at(field), errs);
+    }
+}

@@ -111,13 +111,8 @@ fn metadata_and_spec(object: &Node, errs: &mut ErrorList) {
 
 /// A `PodTemplateSpec`.
 pub fn template(template: &Node, errs: &mut ErrorList) {
-    let (meta, spec) = (template.at("metadata"), template.at("spec"));
-    // Upstream leaves `metadata` out of these two paths.
-    let without_metadata = |name| meta.at(name).reported_at(template.at(name).path());
-    labels::labels(&without_metadata("labels"), errs);
-    let annotations = without_metadata("annotations");
-    metadata::annotations(&annotations, errs);
-    annotations::validate(&annotations, &spec, errs);
+    template_metadata(template, errs);
+    let spec = template.at("spec");
     spec::validate(&mut Pod::new(&spec, None, false), errs);
     annotations::match_fields(template, errs);
     if !spec.at("ephemeralContainers").is_empty() {
@@ -125,6 +120,17 @@ pub fn template(template: &Node, errs: &mut ErrorList) {
             spec.at("ephemeralContainers").forbidden("ephemeral containers not allowed in pod template"),
         );
     }
+}
+
+/// Labels and annotations of a `PodTemplateSpec`.
+pub fn template_metadata(template: &Node, errs: &mut ErrorList) {
+    let meta = template.at("metadata");
+    // Upstream leaves `metadata` out of these two paths.
+    let without_metadata = |name| meta.at(name).reported_at(template.at(name).path());
+    labels::labels(&without_metadata("labels"), errs);
+    let annotations = without_metadata("annotations");
+    metadata::annotations(&annotations, errs);
+    annotations::validate(&annotations, &template.at("spec"), errs);
 }
 
 /// When images are pulled.

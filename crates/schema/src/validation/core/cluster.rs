@@ -1,0 +1,123 @@
+//! Namespaces and nodes.
+
+use std::collections::BTreeSet;
+
+use super::super::{format, labels, metadata, pod, resources, rules};
+use crate::cursor::Node;
+use crate::field::{Error, ErrorList};
+
+/// Namespace.
+pub fn namespace(object: &Node) -> ErrorList {
+    let mut errs = ErrorList::new();
+    metadata::validate(&object.at("metadata"), format::name_is_label, &mut errs);
+    let finalizers = object.at("spec").at("finalizers");
+    finalizers.items().for_each(|f| finalizer(&f.reported_at(finalizers.path()), &mut errs));
+    errs
+}
+
+fn finalizer(name: &Node, errs: &mut ErrorList) {
+    rules::formatted(name, format::label_key, errs);
+    let standard = ["kubernetes", "orphan", "foregroundDeletion"];
+    if !name.str().contains('/') && !standard.contains(&name.str()) {
+        errs.push(name.invalid_str("name is neither a standard finalizer name nor is it fully qualified"));
+    }
+}
+
+/// A changed status of a namespace: the phase follows the deletion.
+pub fn namespace_status_update(new: &Node, old: &Node) -> ErrorList {
+    let mut errs = ErrorList::new();
+    metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
+    let deleted = new.at("metadata").at("deletionTimestamp").is_set();
+    let phase = new.at("status").at("phase").reported_at(new.at("status").at("Phase").path());
+    let (wanted, not) = if deleted { ("Terminating", "not ") } else { ("Active", "") };
+    if phase.str() != wanted {
+        errs.push(phase.invalid_str(format!("may only be '{wanted}' if `deletionTimestamp` is {not}empty")));
+    }
+    errs
+}
+
+/// Changed finalizers of a namespace.
+pub fn namespace_finalize_update(new: &Node, old: &Node) -> ErrorList {
+    let mut errs = ErrorList::new();
+    metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
+    new.at("spec").at("finalizers").items().for_each(|f| finalizer(&f, &mut errs));
+    errs
+}
+
+/// Node.
+pub fn node(object: &Node) -> ErrorList {
+    let mut errs = ErrorList::new();
+    metadata::validate(&object.at("metadata"), format::name_is_subdomain, &mut errs);
+    taints(object, &mut errs);
+    node_resources(object, &mut errs);
+    let blocks = object.at("spec").at("podCIDRs");
+    blocks.items().for_each(|block| {
+        rules::cidr(&block, &mut errs);
+    });
+    let v6 = blocks.items().filter(|block| block.str().contains(':')).count();
+    if blocks.len() > 1 && (blocks.len() > 2 || v6 != 1) {
+        errs.push(blocks.invalid("may specify no more than one CIDR for each IP family"));
+    }
+    errs
+}
+
+/// A changed Node, whether its spec or its status.
+pub fn node_update(new: &Node, old: &Node) -> ErrorList {
+    let mut errs = ErrorList::new();
+    metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
+    node_resources(new, &mut errs);
+    let mut addresses = BTreeSet::new();
+    for address in new.at("status").at("addresses").items() {
+        if !addresses.insert((address.at("type").str(), address.at("address").str())) {
+            errs.push(address.duplicate());
+        }
+    }
+    let (blocks, old_blocks) = (new.at("spec").at("podCIDRs"), old.at("spec").at("podCIDRs"));
+    let fixed = "node updates may not change podCIDR except from \"\" to valid";
+    if old_blocks.len() != blocks.len() && !old_blocks.is_empty() {
+        errs.push(blocks.forbidden(fixed));
+    } else {
+        let changed =
+            old_blocks.strings().iter().zip(blocks.strings()).filter(|(old, new)| *old != new).count();
+        errs.extend((0..changed).map(|_| blocks.forbidden(fixed)));
+    }
+    let (provider, old_provider) = (new.at("spec").at("providerID"), old.at("spec").at("providerID"));
+    if !old_provider.is_empty() && old_provider.str() != provider.str() {
+        errs.push(provider.forbidden("node updates may not change providerID except from \"\" to valid"));
+    }
+    taints(new, &mut errs);
+    if new.at("spec").at("externalID").str() != old.at("spec").at("externalID").str() {
+        errs.push(new.at("spec").at("externalID").forbidden("may not be updated"));
+    }
+    errs
+}
+
+fn taints(object: &Node, errs: &mut ErrorList) {
+    // Upstream reports taints below metadata.
+    let list = object.at("spec").at("taints").reported_at(object.at("metadata").at("taints").path());
+    let mut seen = BTreeSet::new();
+    for taint in list.items() {
+        labels::label_name(&taint.at("key"), errs);
+        let wrong = format::label_value(taint.at("value").str());
+        if !wrong.is_empty() {
+            errs.push(taint.at("value").invalid_str(wrong.join(";")));
+        }
+        if rules::not_empty(&taint.at("effect"), errs) {
+            pod::taint_effect(&taint.at("effect"), errs);
+        }
+        if !seen.insert((taint.at("effect").str(), taint.at("key").str())) {
+            let mut error = Error::duplicate(taint.path(), taint.to_value());
+            error.detail = "taints must be unique by key and effect pair".to_owned();
+            errs.push(error);
+        }
+    }
+}
+
+fn node_resources(object: &Node, errs: &mut ErrorList) {
+    for list in ["capacity", "allocatable"] {
+        let list = object.at("status").at(list);
+        for (name, quantity) in list.entries() {
+            resources::value(name, &quantity.reported_at(&list.path().child(name)), errs);
+        }
+    }
+}
