@@ -6,6 +6,7 @@ pub mod defaults;
 pub mod encode;
 pub mod field;
 pub mod gotext;
+pub mod patch;
 pub mod strategy;
 pub mod types;
 pub mod validation;
