@@ -1,9 +1,11 @@
 //! From request bodies to checked, normalised, defaulted object trees.
 
 use http::header::{CONTENT_TYPE, HeaderMap};
-use serde_json::Value;
+use schema::decode::{self, DecodeError, Strictness};
+use schema::types::{self, Type};
+use serde_json::{Value, json};
 
-use crate::kind::Kind;
+use crate::kind::{Kind, group_version};
 use crate::negotiate::OBJECT_MEDIA_TYPES;
 use crate::query::Query;
 use crate::status::ApiError;
@@ -24,43 +26,178 @@ pub fn content_type(headers: &HeaderMap) -> &str {
     if media.is_empty() { "application/json" } else { media }
 }
 
+/// What `fieldValidation` says; warnings unless told otherwise.
+pub fn strictness(query: &Query) -> Strictness {
+    match query.text("fieldValidation") {
+        "Ignore" => Strictness::Ignore,
+        "Strict" => Strictness::Strict,
+        _ => Strictness::Warn,
+    }
+}
+
 /// Parses a body into a tree without looking at any type.
 pub fn parse(body: &[u8], headers: &HeaderMap) -> Result<Value, ApiError> {
-    match content_type(headers) {
-        "application/json" => {
-            serde_json::from_slice(body).map_err(|error| ApiError::bad_request(error.to_string()))
+    let read = match content_type(headers) {
+        "application/json" => decode::json_to_value,
+        "application/yaml" => decode::yaml_to_value,
+        _ => return Err(ApiError::unsupported_media_type(OBJECT_MEDIA_TYPES)),
+    };
+    read(body).map_err(|error| {
+        ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}"))
+    })
+}
+
+/// Decodes the body of a create or update of a kind.
+pub fn decode(kind: &Kind, body: &[u8], headers: &HeaderMap, query: &Query) -> Result<Decoded, ApiError> {
+    let mut decoded = decode_as(&Target::of(kind), body, headers, strictness(query))?;
+    finish(kind, &mut decoded.value);
+    Ok(decoded)
+}
+
+/// What a body must be.
+pub struct Target<'a> {
+    /// API group.
+    pub group: &'a str,
+    /// API version.
+    pub version: &'a str,
+    /// Kind.
+    pub kind: &'a str,
+    /// Its type, if it has a built-in one.
+    pub ty: Option<&'static Type>,
+}
+
+impl<'a> Target<'a> {
+    /// The kind itself.
+    pub fn of(kind: &'a Kind) -> Self {
+        Self { group: &kind.group, version: &kind.version, kind: &kind.kind, ty: types::get(&kind.schema) }
+    }
+
+    /// A kind that is no main resource, such as Scale.
+    pub fn named(group: &'a str, version: &'a str, kind: &'a str) -> Self {
+        Self { group, version, kind, ty: types::of_kind(group, version, kind) }
+    }
+
+    fn is(&self, value: &Value) -> bool {
+        let kind = value["kind"].as_str().unwrap_or_default();
+        let version = value["apiVersion"].as_str().unwrap_or_default();
+        (kind.is_empty() || kind == self.kind)
+            && (version.is_empty() || version == group_version(self.group, self.version))
+    }
+}
+
+/// Decodes a body as a given type; kind and apiVersion are filled in.
+pub fn decode_as(
+    target: &Target<'_>,
+    body: &[u8],
+    headers: &HeaderMap,
+    strictness: Strictness,
+) -> Result<Decoded, ApiError> {
+    let yaml = match content_type(headers) {
+        "application/json" => false,
+        "application/yaml" => true,
+        _ => return Err(ApiError::unsupported_media_type(OBJECT_MEDIA_TYPES)),
+    };
+    let decoded = match (target.ty, yaml) {
+        (Some(ty), false) => decode::decode_json(body, ty, strictness),
+        (Some(ty), true) => decode::decode_yaml(body, ty, strictness),
+        (None, false) => {
+            decode::json_to_value_strict(body).map(|(value, warnings)| decode::Decoded { value, warnings })
         }
-        "application/yaml" => parse_yaml(body),
-        _ => Err(ApiError::unsupported_media_type(OBJECT_MEDIA_TYPES)),
+        (None, true) => {
+            decode::yaml_to_value(body).map(|value| decode::Decoded { value, warnings: Vec::new() })
+        }
+    };
+    match decoded {
+        Ok(decoded) if target.is(&decoded.value) => {
+            let mut value = if decoded.value.is_object() { decoded.value } else { json!({}) };
+            value["kind"] = target.kind.into();
+            value["apiVersion"] = group_version(target.group, target.version).into();
+            Ok(Decoded { value, warnings: decoded.warnings })
+        }
+        // Upstream reads the type first, so its errors come before those of the fields.
+        Ok(_) => Err(type_error(target, body, yaml, None)),
+        Err(error) => Err(type_error(target, body, yaml, Some(error))),
     }
 }
 
-/// Parses YAML into a tree.
-pub fn parse_yaml(body: &[u8]) -> Result<Value, ApiError> {
-    let text = std::str::from_utf8(body).map_err(|error| ApiError::bad_request(error.to_string()))?;
-    serde_saphyr::from_str(text).map_err(|error| ApiError::bad_request(error.to_string()))
-}
-
-/// Decodes the body of a create or update.
-pub fn decode(kind: &Kind, body: &[u8], headers: &HeaderMap, _query: &Query) -> Result<Decoded, ApiError> {
-    let value = parse(body, headers)?;
-    normalise(kind, value)
-}
-
-/// Checks and normalises a tree (after a patch, say).
-pub fn normalise(kind: &Kind, mut value: Value) -> Result<Decoded, ApiError> {
-    if value.is_null() {
-        value = serde_json::json!({});
+fn type_error(target: &Target<'_>, body: &[u8], yaml: bool, error: Option<DecodeError>) -> ApiError {
+    let unrecognized = |error: &dyn std::fmt::Display| {
+        ApiError::bad_request(format!(
+            "the object provided is unrecognized (must be of type {}): {error} ({})",
+            target.kind,
+            decode::summarize(body)
+        ))
+    };
+    let json = if yaml {
+        match decode::yaml_to_value(body) {
+            Ok(value) => value.to_string().into_bytes(),
+            Err(error) => return unrecognized(&error),
+        }
+    } else {
+        body.to_vec()
+    };
+    let found = match decode::type_meta(&json) {
+        Ok(found) => found,
+        Err(error) => return unrecognized(&error),
+    };
+    let kind = if found.kind.is_empty() { target.kind } else { &found.kind };
+    let (group, version) = if found.version.is_empty() {
+        (target.group, target.version)
+    } else {
+        (found.group.as_str(), found.version.as_str())
+    };
+    let cannot = |why: &dyn std::fmt::Display| {
+        ApiError::bad_request(format!(
+            "{kind} in version {version:?} cannot be handled as a {}: {why}",
+            target.kind
+        ))
+    };
+    if kind == target.kind && group == target.group && version == target.version {
+        return match error {
+            Some(error) => cannot(&error),
+            None => unrecognized(&"not an object"),
+        };
     }
+    cannot(&wrong_kind(target, group, version, kind))
+}
+
+/// Why an object of one kind is not one of another.
+pub fn wrong_kind(target: &Target<'_>, group: &str, version: &str, kind: &str) -> String {
+    let known = types::of_kind(group, version, kind.strip_suffix("List").unwrap_or(kind)).is_some();
+    if known {
+        let package = |group: &str| match group.split('.').next() {
+            None | Some("") => "core".to_owned(),
+            Some(first) => first.to_owned(),
+        };
+        format!(
+            "converting ({version}.{kind}) to ({}.{}): unknown conversion",
+            package(target.group),
+            target.kind
+        )
+    } else {
+        format!(
+            "no kind {kind:?} is registered for version {:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+            group_version(group, version)
+        )
+    }
+}
+
+/// Checks and normalises a tree (after a patch, say) and fills in defaults.
+pub fn normalise(kind: &Kind, value: Value, strictness: Strictness) -> Result<Decoded, DecodeError> {
+    let mut decoded = match types::get(&kind.schema) {
+        Some(ty) => decode::decode_value(value, ty, strictness)?,
+        None => decode::Decoded { value, warnings: Vec::new() },
+    };
+    finish(kind, &mut decoded.value);
+    Ok(Decoded { value: decoded.value, warnings: decoded.warnings })
+}
+
+fn finish(kind: &Kind, value: &mut Value) {
     if !value.is_object() {
-        return Err(ApiError::bad_request(format!(
-            "the object provided is unrecognized (must be of type {})",
-            kind.kind
-        )));
+        *value = json!({});
     }
     value["kind"] = kind.kind.as_ref().into();
     value["apiVersion"] = kind.api_version().into();
-    crate::object::meta_mut(&mut value);
-    (schema::strategy::of(&kind.group, &kind.kind).default)(&mut value);
-    Ok(Decoded { value, warnings: Vec::new() })
+    crate::object::meta_mut(value);
+    (schema::strategy::of(&kind.group, &kind.kind).default)(value);
 }

@@ -8,9 +8,15 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
+use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
+use crate::body::Body;
 use crate::kind::{Backend, Group, Kind, Registry, Text, Verbs, Version, group_version};
+use crate::negotiate::{Output, negotiate as negotiate_object};
+use crate::query::Query;
+use crate::status::ApiError;
 
 /// `Content-Type` of aggregated discovery.
 pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
@@ -126,6 +132,66 @@ fn clause(clause: &str) -> Option<(f32, Form)> {
     }
 }
 
+/// Answers a GET below `/api` or `/apis` that names no resource. `None` where upstream's answer is its
+/// plain-text 404: groups that nobody serves.
+pub(crate) fn respond(
+    registry: &Registry,
+    path: &str,
+    headers: &HeaderMap,
+    query: &Query,
+) -> Option<Result<Response<Body>, ApiError>> {
+    let documents = registry.documents();
+    if let Some(document) = documents.aggregated(path) {
+        let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        match negotiate(accept) {
+            Form::Aggregated => return Some(Ok(document.respond(headers))),
+            Form::Unknown => return Some(Err(not_acceptable())),
+            Form::Plain => {}
+        }
+    }
+    if let Some(document) = documents.plain(path) {
+        return Some(negotiate_object(headers, query, false).map(|output| respond_plain(document, output)));
+    }
+    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    match segments.as_slice() {
+        ["api", ..] => Some(Err(ApiError::no_such_path())),
+        ["apis", group, ..] if registry.group(group).is_some() => Some(Err(ApiError::no_such_path())),
+        _ => None,
+    }
+}
+
+fn respond_plain(document: &Bytes, output: Output) -> Response<Body> {
+    if output.is_plain() {
+        return output.respond_bytes(StatusCode::OK, document.clone());
+    }
+    output.respond(StatusCode::OK, &serde_json::from_slice(document).unwrap_or_default())
+}
+
+fn not_acceptable() -> ApiError {
+    let accepted = [AGGREGATED, "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"];
+    ApiError::not_acceptable(&accepted)
+}
+
+impl Aggregated {
+    /// The document, or 304 to a client that has it.
+    fn respond(&self, headers: &HeaderMap) -> Response<Body> {
+        let known = headers.get(IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == self.etag.as_bytes());
+        let output = Output::default();
+        let mut response = if known {
+            output.respond_bytes(StatusCode::NOT_MODIFIED, Bytes::new())
+        } else {
+            output.respond_bytes(StatusCode::OK, self.bytes.clone())
+        };
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(AGGREGATED));
+        headers.insert(VARY, HeaderValue::from_static("Accept"));
+        if let Ok(etag) = HeaderValue::from_str(&self.etag) {
+            headers.insert(ETAG, etag);
+        }
+        response
+    }
+}
+
 fn to_bytes(document: &Value) -> Bytes {
     let mut bytes = document.to_string().into_bytes();
     bytes.push(b'\n');
@@ -173,7 +239,7 @@ fn resources(kind: &Kind) -> Vec<Value> {
         "singularName": kind.singular,
         "namespaced": kind.namespaced,
         "kind": kind.kind,
-        "verbs": kind.verbs.names(),
+        "verbs": verbs(kind),
     });
     add_names(&mut main, kind);
     if kind.storage.backend != Backend::Virtual && kind.verbs != Verbs::Create {
@@ -195,6 +261,14 @@ fn resources(kind: &Kind) -> Vec<Value> {
         all.push(entry);
     }
     all
+}
+
+/// Verbs in the order in which upstream lists them: custom resources have their own.
+fn verbs(kind: &Kind) -> &'static [&'static str] {
+    if kind.custom {
+        return &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
+    }
+    kind.verbs.names()
 }
 
 fn add_names(entry: &mut Value, kind: &Kind) {
@@ -252,7 +326,7 @@ fn aggregated_resource(kind: &Kind) -> Value {
         "responseKind": {"group": "", "version": "", "kind": kind.kind},
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": kind.singular,
-        "verbs": kind.verbs.names(),
+        "verbs": verbs(kind),
     });
     add_names(&mut entry, kind);
     if !kind.subresources.is_empty() {

@@ -6,6 +6,7 @@
 
 mod admission;
 mod authn;
+pub mod authz;
 mod body;
 mod bootstrap;
 mod cache;
@@ -19,12 +20,15 @@ mod handlers;
 pub mod kind;
 pub mod kinds;
 mod managed_fields;
+mod metrics;
 mod negotiate;
 mod nonresource;
 mod object;
+pub mod pki;
 mod query;
 mod request_info;
 mod selector;
+mod serve;
 mod server;
 mod service;
 pub mod status;
@@ -32,6 +36,8 @@ mod storage;
 mod tables;
 mod yaml;
 
+pub use authn::{Token, parse_token_file};
 pub use body::{Body, BoxError};
 pub use request_info::RequestInfo;
-pub use server::{ApiServer, Config};
+pub use serve::serve;
+pub use server::{ApiServer, Config, KubeletAccess, StartError};

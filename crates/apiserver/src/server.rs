@@ -1,18 +1,23 @@
 //! The server: its parts, its start, and the tower Service in front.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
+use api::user::UserInfo;
 use bytes::Bytes;
 use http::{Request, Response};
 use store::{Memory, Store, StoreError, Write};
 use tokio::sync::watch;
 
+use crate::authn::service_account::Signer;
+use crate::authn::{Token, Tokens};
 use crate::body::{Body, BoxError};
 use crate::cache::WatchCache;
 use crate::kind::{Backend, Kind, Registry};
+use crate::pki::Credentials;
 use crate::service;
 
 /// What an API server is started with.
@@ -23,12 +28,40 @@ pub struct Config {
     pub registry: Registry,
     /// Addresses of services, such as `10.96.0.0/16`; the first one is the API server's.
     pub service_cidr: String,
+    /// Static bearer tokens.
+    pub tokens: Vec<Token>,
+    /// Signs service-account tokens: an ECDSA P-256 key in PEM. Empty: one for this run.
+    pub service_account_key_pem: String,
+    /// How kubelets are reached; without it logs and exec answer 503.
+    pub kubelets: Option<KubeletAccess>,
+    /// Whether requests without credentials may get as far as authorization.
+    pub anonymous: bool,
+    /// Address and port at which the `kubernetes` service ends, as clients outside see them.
+    pub advertise: Option<SocketAddr>,
+}
+
+/// How the API server connects to kubelets.
+#[derive(Clone)]
+pub struct KubeletAccess {
+    /// The client certificate it shows.
+    pub client: Credentials,
+    /// The authority of the kubelets' certificates.
+    pub ca_pem: String,
 }
 
 impl Config {
     /// The usual settings over `store`.
     pub fn new(store: Arc<dyn Store>) -> Self {
-        Self { store, registry: Registry::with_platform(), service_cidr: "10.96.0.0/16".to_owned() }
+        Self {
+            store,
+            registry: Registry::with_platform(),
+            service_cidr: "10.96.0.0/16".to_owned(),
+            tokens: Vec::new(),
+            service_account_key_pem: String::new(),
+            kubelets: None,
+            anonymous: true,
+            advertise: None,
+        }
     }
 }
 
@@ -41,14 +74,35 @@ pub(crate) struct Inner {
     durable: Arc<WatchCache>,
     ephemeral: Arc<WatchCache>,
     pub shutdown: watch::Sender<bool>,
+    pub tokens: Tokens,
+    pub signer: Signer,
+    pub anonymous: Arc<UserInfo>,
+    pub anonymous_allowed: bool,
+    pub kubelets: Option<KubeletAccess>,
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A setting makes no sense.
+    #[error("{0}")]
+    Config(String),
 }
 
 impl ApiServer {
     /// Loads the store, starts to follow it and creates the objects that every cluster has.
     ///
     /// # Errors
-    /// When the store cannot be read or written.
-    pub async fn start(config: Config) -> Result<Self, StoreError> {
+    /// When the store cannot be read or written, or a setting makes no sense.
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
+        if config.service_account_key_pem.is_empty() {
+            let key = rcgen::KeyPair::generate().map_err(|error| StartError::Config(error.to_string()))?;
+            config.service_account_key_pem = key.serialize_pem();
+        }
+        let signer = Signer::new(&config.service_account_key_pem).map_err(StartError::Config)?;
         let kinds = |backend| {
             let kinds: Vec<Arc<Kind>> =
                 config.registry.stored().filter(|kind| kind.storage.backend == backend).cloned().collect();
@@ -64,6 +118,11 @@ impl ApiServer {
             durable,
             ephemeral,
             shutdown: watch::Sender::new(false),
+            tokens: config.tokens.into_iter().map(|token| (token.token, Arc::new(token.user))).collect(),
+            signer,
+            anonymous: Arc::new(crate::authn::anonymous()),
+            anonymous_allowed: config.anonymous,
+            kubelets: config.kubelets,
         });
         crate::bootstrap::create(&inner, &config.service_cidr).await?;
         Ok(Self(inner))

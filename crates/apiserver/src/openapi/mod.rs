@@ -1,0 +1,307 @@
+//! OpenAPI documents: `/openapi/v3`, one document per group version below it, and `/openapi/v2`.
+//!
+//! Documents are made when first asked for, away from the event loop, and kept as bytes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
+use http::{Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::body::Body;
+use crate::discovery::hash;
+use crate::kind::{Group, Registry, Version, group_version};
+use crate::query::Query;
+use crate::status::ApiError;
+
+mod parameters;
+mod paths;
+mod schemas;
+mod swagger;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The OpenAPI documents of one registry.
+pub struct OpenApi {
+    registry_hash: String,
+    /// By path below `/openapi/v3/`.
+    v3: BTreeMap<String, Document>,
+    v2: OnceLock<Bytes>,
+}
+
+struct Document {
+    /// Changes when the document does.
+    hash: String,
+    source: Source,
+    bytes: OnceLock<Bytes>,
+}
+
+/// What a document describes.
+enum Source {
+    Version(Group, Version),
+    Group(Group),
+    /// Paths that belong to no group: path, description and operation id.
+    Path(&'static str, &'static str, &'static str),
+}
+
+/// Index entries that belong to no group.
+const OTHER: [(&str, Source); 5] = [
+    (
+        ".well-known/openid-configuration",
+        Source::Path(
+            "/.well-known/openid-configuration/",
+            "get service account issuer OpenID configuration, also known as the 'OIDC discovery doc'",
+            "getServiceAccountIssuerOpenIDConfiguration",
+        ),
+    ),
+    ("api", Source::Path("/api/", "get available API versions", "getCoreAPIVersions")),
+    ("apis", Source::Path("/apis/", "get available API versions", "getAPIVersions")),
+    (
+        "openid/v1/jwks",
+        Source::Path(
+            "/openid/v1/jwks/",
+            "get service account issuer OpenID JSON Web Key Set (contains public token verification keys)",
+            "getServiceAccountIssuerOpenIDKeyset",
+        ),
+    ),
+    ("version", Source::Path("/version/", "get the version information for this server", "getCodeVersion")),
+];
+
+impl OpenApi {
+    /// Lists the documents; none is made yet.
+    pub fn new(registry: &Registry) -> OpenApi {
+        let mut v3 = BTreeMap::new();
+        let mut all = String::new();
+        let mut add = |path: String, identity: &[u8], source: Source| {
+            // The document follows from the kinds and from this program.
+            let hash = hash(&[env!("CARGO_PKG_VERSION").as_bytes(), path.as_bytes(), identity].concat());
+            all.push_str(&hash);
+            v3.insert(path, Document { hash, source, bytes: OnceLock::new() });
+        };
+        for (path, source) in OTHER {
+            add(path.to_owned(), b"", source);
+        }
+        for group in registry.groups() {
+            let root = if group.name.is_empty() { "api" } else { "apis" };
+            if !group.name.is_empty() {
+                add(format!("apis/{}", group.name), b"", Source::Group(group.clone()));
+            }
+            for version in &group.versions {
+                let path = format!("{root}/{}", group_version(&group.name, &version.name));
+                let identity = registry.documents().plain(&format!("/{path}")).cloned().unwrap_or_default();
+                add(path, &identity, Source::Version(group.clone(), version.clone()));
+            }
+        }
+        OpenApi { registry_hash: hash(all.as_bytes()), v3, v2: OnceLock::new() }
+    }
+
+    /// `/openapi/v3`: where each document is, with a hash that clients cache by.
+    fn index(&self) -> Value {
+        let paths: Map<String, Value> = self
+            .v3
+            .iter()
+            .map(|(path, document)| {
+                let url = format!("/openapi/v3/{path}?hash={}", document.hash);
+                (path.clone(), json!({"serverRelativeURL": url}))
+            })
+            .collect();
+        json!({"paths": paths})
+    }
+
+    fn swagger(&self) -> &Bytes {
+        self.v2.get_or_init(|| {
+            let documents = self.v3.values().map(Document::value);
+            swagger::merge(documents).into()
+        })
+    }
+}
+
+impl Document {
+    fn bytes(&self) -> &Bytes {
+        self.bytes.get_or_init(|| self.value().to_string().into())
+    }
+
+    fn value(&self) -> Value {
+        let (paths, schemas) = match &self.source {
+            Source::Version(group, version) => (paths::of_version(group, version), schemas::of_version(version)),
+            Source::Group(group) => (paths::of_group(group), schemas::of_discovery()),
+            Source::Path(path, description, id) => (other_path(path, description, id), Map::new()),
+        };
+        json!({
+            "openapi": "3.0.0",
+            "info": {"title": "Kubernetes", "version": "v1.36.2"},
+            "paths": paths,
+            "components": {"schemas": schemas, "securitySchemes": {"BearerToken": bearer_token()}},
+            "security": [{"BearerToken": []}],
+        })
+    }
+}
+
+fn bearer_token() -> Value {
+    json!({"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"})
+}
+
+fn other_path(path: &str, description: &str, id: &str) -> Map<String, Value> {
+    let answer = json!({"description": "OK", "content": {"application/json": {"schema": {"type": "string"}}}});
+    let get = json!({"description": description, "operationId": id,
+        "responses": {"200": answer, "401": {"description": "Unauthorized"}}});
+    Map::from_iter([(path.to_owned(), json!({"get": get}))])
+}
+
+/// Answers a GET below `/openapi`. `None` where there is nothing (upstream's plain-text 404).
+pub(crate) async fn respond(
+    registry: Arc<Registry>,
+    path: &str,
+    headers: &HeaderMap,
+    query: &Query,
+) -> Option<Result<Response<Body>, ApiError>> {
+    let api = registry.openapi().clone();
+    match path {
+        "/openapi/v3" => {
+            let mut response = Response::new(Body::full(api.index().to_string()));
+            let text = HeaderValue::from_static("text/plain; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, text);
+            Some(Ok(response))
+        }
+        "/openapi/v2" => {
+            if !accepts_json(headers) {
+                return Some(Ok(empty(StatusCode::NOT_ACCEPTABLE)));
+            }
+            let etag = format!("\"{}\"", api.registry_hash);
+            if let Some(unchanged) = not_modified(headers, &etag) {
+                return Some(Ok(unchanged));
+            }
+            Some(made(move || api.swagger().clone(), etag).await)
+        }
+        _ => {
+            let path = path.strip_prefix("/openapi/v3/")?.to_owned();
+            let known = match api.v3.get(&path) {
+                Some(document) => document.hash.clone(),
+                None => return Some(Ok(empty(StatusCode::NOT_FOUND))),
+            };
+            let wanted = query.text("hash");
+            if !wanted.is_empty() && wanted != known {
+                return Some(Ok(moved(&format!("/openapi/v3/{path}?hash={known}"))));
+            }
+            let etag = format!("\"{known}\"");
+            if let Some(unchanged) = not_modified(headers, &etag) {
+                return Some(Ok(unchanged));
+            }
+            let named = !wanted.is_empty();
+            let answer = made(move || api.v3.get(&path).map(|document| document.bytes().clone()).unwrap_or_default(), etag);
+            Some(answer.await.map(|mut response| {
+                let caching = if named { "public, immutable" } else { "no-cache, private" };
+                response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(caching));
+                response
+            }))
+        }
+    }
+}
+
+/// Makes the document on a thread where it may take its time.
+async fn made(
+    make: impl FnOnce() -> Bytes + Send + 'static,
+    etag: String,
+) -> Result<Response<Body>, ApiError> {
+    let bytes = tokio::task::spawn_blocking(make).await.map_err(ApiError::internal)?;
+    let mut response = Response::new(Body::full(bytes));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(ETAG, etag);
+    }
+    Ok(response)
+}
+
+fn accepts_json(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
+    accept.split(',').any(|clause| {
+        let media = clause.split(';').next().unwrap_or_default().trim();
+        matches!(media, "" | "*/*" | "application/*" | "application/json")
+    })
+}
+
+fn not_modified(headers: &HeaderMap, etag: &str) -> Option<Response<Body>> {
+    let known = headers.get(IF_NONE_MATCH)?;
+    (known.as_bytes() == etag.as_bytes()).then(|| empty(StatusCode::NOT_MODIFIED))
+}
+
+fn moved(to: &str) -> Response<Body> {
+    let mut response = empty(StatusCode::MOVED_PERMANENTLY);
+    if let Ok(location) = HeaderValue::from_str(to) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+fn empty(code: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = code;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(path: &str) -> Value {
+        let registry = Registry::with_platform();
+        serde_json::from_slice(registry.openapi().v3[path].bytes()).unwrap()
+    }
+
+    #[test]
+    fn patches_can_be_validated() {
+        // What kubectl looks for before it sends fieldValidation.
+        let apps = document("apis/apps/v1");
+        let patch = &apps["paths"]["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"];
+        assert_eq!(patch["x-kubernetes-group-version-kind"]["kind"], "Deployment");
+        let parameters = patch["parameters"].as_array().unwrap();
+        assert!(parameters.iter().any(|parameter| parameter["name"] == "fieldValidation"));
+    }
+
+    #[test]
+    fn operations_are_named_as_upstream_names_them() {
+        let rbac = document("apis/rbac.authorization.k8s.io/v1");
+        let roles = &rbac["paths"]["/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/roles"];
+        assert_eq!(roles["post"]["operationId"], "createRbacAuthorizationV1NamespacedRole");
+        assert_eq!(roles["post"]["tags"][0], "rbacAuthorization_v1");
+        let core = document("api/v1");
+        let exec = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/exec"];
+        assert_eq!(exec["get"]["operationId"], "connectCoreV1GetNamespacedPodExec");
+        let logs = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/log"];
+        assert!(logs["parameters"].as_array().unwrap().iter().any(|parameter| parameter["name"] == "follow"));
+    }
+
+    #[test]
+    fn references_of_a_document_are_resolved_in_it() {
+        for (path, source) in &Registry::with_platform().openapi().v3 {
+            let document = source.value();
+            let mut missing = Vec::new();
+            visit(&document, &mut |reference| {
+                let name = reference.trim_start_matches("#/components/schemas/");
+                if document["components"]["schemas"].get(name).is_none() {
+                    missing.push(name.to_owned());
+                }
+            });
+            assert!(missing.is_empty(), "{path}: {missing:?}");
+        }
+    }
+
+    fn visit(value: &Value, found: &mut impl FnMut(&str)) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    match (key.as_str(), value) {
+                        ("$ref", Value::String(reference)) => found(reference),
+                        _ => visit(value, found),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| visit(item, found)),
+            _ => {}
+        }
+    }
+}

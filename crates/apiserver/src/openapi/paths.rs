@@ -1,0 +1,455 @@
+//! Paths and operations of OpenAPI v3 documents, derived from the kind table.
+
+use serde_json::{Map, Value, json};
+
+use super::parameters::{self, PRETTY, Parameter};
+use crate::kind::{Action, Group, Kind, Subresource, Verbs, Version, group_version};
+
+const JSON: &str = "application/json";
+const YAML: &str = "application/yaml";
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+
+/// All paths of one group version.
+pub fn of_version(group: &Group, version: &Version) -> Map<String, Value> {
+    let root = if group.name.is_empty() { "/api" } else { "/apis" };
+    let base = format!("{root}/{}", group_version(&group.name, &version.name));
+    let names = Names::new(&group.name, &version.name);
+    let mut paths = Map::new();
+    let resources = schema_ref(&format!("{META}.APIResourceList"));
+    let get = json!({"tags": [names.tag], "description": "get available resources",
+        "operationId": format!("get{}APIResources", names.camel), "responses": responses(&[("200", "OK")], &resources, &[JSON, YAML, PROTOBUF])});
+    paths.insert(format!("{base}/"), json!({"get": get}));
+    for kind in version.kinds.values() {
+        KindPaths { kind, base: &base, names: &names }.add(&mut paths);
+    }
+    paths
+}
+
+/// Paths that tell about a group: `/apis/apps/`.
+pub fn of_group(group: &Group) -> Map<String, Value> {
+    let names = Names::new(&group.name, "");
+    let (path, what, description) = if group.name.is_empty() {
+        ("/api/".to_owned(), "APIVersions", "get available API versions")
+    } else {
+        (format!("/apis/{}/", group.name), "APIGroup", "get information of a group")
+    };
+    let operation = json!({"tags": [names.tag], "description": description,
+        "operationId": format!("get{}API{}", names.camel, if group.name.is_empty() { "Versions" } else { "Group" }),
+        "responses": responses(&[("200", "OK")], &schema_ref(&format!("{META}.{what}")), &[JSON, YAML, PROTOBUF])});
+    Map::from_iter([(path, json!({"get": operation}))])
+}
+
+/// How a group version is named in operation ids and tags.
+struct Names {
+    /// `CoreV1`, `RbacAuthorizationV1`
+    camel: String,
+    /// `core_v1`, `rbacAuthorization_v1`
+    tag: String,
+}
+
+impl Names {
+    fn new(group: &str, version: &str) -> Names {
+        let group = if group.is_empty() { "core" } else { group.strip_suffix(".k8s.io").unwrap_or(group) };
+        let camel: String = group.split(['.', '-']).map(upper_first).collect();
+        let mut letters = camel.chars();
+        let lower: String = letters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(letters).collect();
+        let tag = if version.is_empty() { lower } else { format!("{lower}_{version}") };
+        Names { camel: camel + &upper_first(version), tag }
+    }
+}
+
+fn upper_first(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
+}
+
+struct KindPaths<'a> {
+    kind: &'a Kind,
+    base: &'a str,
+    names: &'a Names,
+}
+
+/// What an operation does and how it is named.
+struct Operation<'a> {
+    method: &'a str,
+    action: &'a str,
+    id: String,
+    description: String,
+}
+
+impl KindPaths<'_> {
+    fn add(&self, paths: &mut Map<String, Value>) {
+        let kind = self.kind;
+        let collection = match kind.namespaced {
+            true => format!("{}/namespaces/{{namespace}}/{}", self.base, kind.plural),
+            false => format!("{}/{}", self.base, kind.plural),
+        };
+        let item = format!("{collection}/{{name}}");
+        paths.insert(collection.clone(), self.collection());
+        if kind.verbs != Verbs::Create {
+            paths.insert(item.clone(), self.item());
+            if kind.namespaced {
+                paths.insert(format!("{}/{}", self.base, kind.plural), self.everywhere());
+            }
+        }
+        if kind.verbs.has("watch") {
+            self.add_watches(paths, &collection, &item);
+        }
+        for sub in &kind.subresources {
+            let path = format!("{item}/{}", sub.name);
+            paths.insert(path.clone(), self.subresource(sub, false));
+            if sub.action == Action::Proxy {
+                paths.insert(format!("{path}/{{path}}"), self.subresource(sub, true));
+            }
+        }
+    }
+
+    fn schema(&self) -> Value {
+        schema_ref(&self.kind.schema)
+    }
+
+    fn list_schema(&self) -> Value {
+        let package = self.kind.schema.rsplit_once('.').map_or("", |(package, _)| package);
+        schema_ref(&format!("{package}.{}", self.kind.list_kind))
+    }
+
+    fn scope(&self) -> &'static str {
+        if self.kind.namespaced { "Namespaced" } else { "" }
+    }
+
+    fn gvk(&self) -> Value {
+        json!({"group": self.kind.group, "version": self.kind.version, "kind": self.kind.kind})
+    }
+
+    fn operation(&self, what: Operation<'_>, parameters: &[Parameter], body: Value, responses: Value) -> (String, Value) {
+        let mut operation = json!({
+            "tags": [self.names.tag],
+            "description": what.description,
+            "operationId": what.id,
+            "responses": responses,
+            "x-kubernetes-action": what.action,
+            "x-kubernetes-group-version-kind": self.gvk(),
+        });
+        if !parameters.is_empty() {
+            operation["parameters"] = queries(parameters);
+        }
+        if !body.is_null() {
+            operation["requestBody"] = body;
+        }
+        (what.method.to_owned(), operation)
+    }
+
+    fn collection(&self) -> Value {
+        let (kind, names, scope) = (&self.kind.kind, &self.names.camel, self.scope());
+        let has = |verb| self.kind.verbs.has(verb);
+        let mut operations = Map::new();
+        if has("list") {
+            let id = format!("list{names}{scope}{kind}");
+            operations.extend([self.list(id, format!("list or watch objects of kind {kind}"))]);
+        }
+        if has("create") {
+            let what = Operation {
+                method: "post",
+                action: "post",
+                id: format!("create{names}{scope}{kind}"),
+                description: format!("create {}", with_article(kind)),
+            };
+            let answers = written(&["200", "201", "202"], &self.schema());
+            operations.extend([self.operation(what, parameters::WRITE, body(&self.schema(), true), answers)]);
+        }
+        if has("deletecollection") {
+            let what = Operation {
+                method: "delete",
+                action: "deletecollection",
+                id: format!("delete{names}Collection{scope}{kind}"),
+                description: format!("delete collection of {kind}"),
+            };
+            let mut parameters = [parameters::LIST, parameters::DELETE].concat();
+            parameters.retain(|(name, ..)| !matches!(*name, "allowWatchBookmarks" | "watch"));
+            parameters.sort_unstable();
+            operations.extend([self.operation(what, &parameters, delete_options(), written(&["200"], &status()))]);
+        }
+        self.with_path_parameters(operations, false, &[])
+    }
+
+    fn list(&self, id: String, description: String) -> (String, Value) {
+        let what = Operation { method: "get", action: "list", id, description };
+        let watchable = self.kind.verbs.has("watch");
+        let parameters = if watchable { parameters::LIST } else { &[] };
+        self.operation(what, parameters, Value::Null, listed(&self.list_schema(), watchable))
+    }
+
+    fn item(&self) -> Value {
+        let (kind, names, scope) = (&self.kind.kind, &self.names.camel, self.scope());
+        let has = |verb| self.kind.verbs.has(verb);
+        let mut operations = Map::new();
+        let what = |method: &'static str, verb: &str, description: String| Operation {
+            method,
+            action: method,
+            id: format!("{verb}{names}{scope}{kind}"),
+            description,
+        };
+        let schema = self.schema();
+        if has("get") {
+            let what = what("get", "read", format!("read the specified {kind}"));
+            operations.extend([self.operation(what, &[], Value::Null, written(&["200"], &schema))]);
+        }
+        if has("update") {
+            let what = what("put", "replace", format!("replace the specified {kind}"));
+            let answers = written(&["200", "201"], &schema);
+            operations.extend([self.operation(what, parameters::WRITE, body(&schema, true), answers)]);
+        }
+        if has("patch") {
+            let what = what("patch", "patch", format!("partially update the specified {kind}"));
+            let answers = written(&["200", "201"], &schema);
+            operations.extend([self.operation(what, parameters::PATCH, self.patch_body(), answers)]);
+        }
+        if has("delete") {
+            let what = what("delete", "delete", format!("delete {}", with_article(kind)));
+            let answer = if self.kind.behaviour.delete_returns_object { schema } else { status() };
+            let answers = written(&["200", "202"], &answer);
+            operations.extend([self.operation(what, parameters::DELETE, delete_options(), answers)]);
+        }
+        self.with_path_parameters(operations, true, &[])
+    }
+
+    fn patch_body(&self) -> Value {
+        let patch = json!({"schema": schema_ref(&format!("{META}.Patch"))});
+        let mut types = vec!["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"];
+        if !self.kind.custom {
+            types.push("application/strategic-merge-patch+json");
+        }
+        let content: Map<String, Value> = types.into_iter().map(|media| (media.to_owned(), patch.clone())).collect();
+        json!({"content": content, "required": true})
+    }
+
+    /// The list over all namespaces.
+    fn everywhere(&self) -> Value {
+        let (kind, names) = (&self.kind.kind, &self.names.camel);
+        let id = format!("list{names}{kind}ForAllNamespaces");
+        let (_, mut get) = self.list(id, format!("list or watch objects of kind {kind}"));
+        if let Some(get) = get.as_object_mut() {
+            get.remove("parameters");
+        }
+        let mut parameters = parameters::LIST.to_vec();
+        parameters.push(PRETTY);
+        parameters.sort_unstable();
+        json!({"get": get, "parameters": queries(&parameters)})
+    }
+
+    fn add_watches(&self, paths: &mut Map<String, Value>, collection: &str, item: &str) {
+        let (kind, names, scope) = (&self.kind.kind, &self.names.camel, self.scope());
+        let deprecated = "deprecated: use the 'watch' parameter with a list operation instead";
+        let of_list = format!("watch individual changes to a list of {kind}. {deprecated}.");
+        let of_one = format!(
+            "watch changes to an object of kind {kind}. {deprecated}, filtered to a single item with the 'fieldSelector' parameter."
+        );
+        let event = schema_ref(&format!("{META}.WatchEvent"));
+        let watch = |action: &'static str, id: String, description: String| {
+            let what = Operation { method: "get", action, id, description };
+            let (method, operation) = self.operation(what, &[], Value::Null, listed(&event, true));
+            Map::from_iter([(method, operation)])
+        };
+        let watched = |path: &str| path.replacen(self.base, &format!("{}/watch", self.base), 1);
+        let list = watch("watchlist", format!("watch{names}{scope}{kind}List"), of_list.clone());
+        paths.insert(watched(collection), self.with_path_parameters(list, false, parameters::LIST));
+        let one = watch("watch", format!("watch{names}{scope}{kind}"), of_one);
+        paths.insert(watched(item), self.with_path_parameters(one, true, parameters::LIST));
+        if self.kind.namespaced {
+            let all = watch("watchlist", format!("watch{names}{kind}ListForAllNamespaces"), of_list);
+            let mut parameters = parameters::LIST.to_vec();
+            parameters.push(PRETTY);
+            parameters.sort_unstable();
+            let mut path = Value::Object(all);
+            path["parameters"] = queries(&parameters);
+            paths.insert(format!("{}/watch/{}", self.base, self.kind.plural), path);
+        }
+    }
+
+    fn subresource(&self, sub: &Subresource, with_path: bool) -> Value {
+        let options = match sub.action {
+            Action::Exec => parameters::EXEC,
+            Action::Attach => parameters::ATTACH,
+            Action::PortForward => parameters::PORT_FORWARD,
+            Action::Proxy => match self.kind.kind.as_ref() {
+                "Pod" => parameters::POD_PROXY,
+                "Node" => parameters::NODE_PROXY,
+                _ => parameters::SERVICE_PROXY,
+            },
+            Action::Log => return self.log(sub),
+            _ => return self.object_subresource(sub),
+        };
+        let (kind, names, scope) = (&self.kind.kind, &self.names.camel, self.scope());
+        let suffix = if with_path { "WithPath" } else { "" };
+        let methods: &[&str] = match sub.action {
+            Action::Proxy => &["delete", "get", "head", "options", "patch", "post", "put"],
+            _ => &["get", "post"],
+        };
+        let mut operations = Map::new();
+        for method in methods {
+            let what = Operation {
+                method,
+                action: "connect",
+                id: format!("connect{names}{}{scope}{kind}{}{suffix}", upper_first(method), upper_first(&sub.name)),
+                description: format!("connect {} requests to {} of {kind}", method.to_uppercase(), sub.name),
+            };
+            let answer = json!({"200": {"description": "OK", "content": {"*/*": {"schema": {"type": "string"}}}},
+                "401": {"description": "Unauthorized"}});
+            let (method, mut operation) = self.operation(what, &[], Value::Null, answer);
+            operation["x-kubernetes-group-version-kind"] = self.gvk_of(sub);
+            operations.insert(method, operation);
+        }
+        let mut path = self.with_path_parameters(operations, true, options);
+        if let (true, Some(list)) = (with_path, path["parameters"].as_array_mut()) {
+            list.push(in_path("path", "path to the resource".to_owned()));
+        }
+        path
+    }
+
+    fn gvk_of(&self, sub: &Subresource) -> Value {
+        if sub.version.is_empty() {
+            return json!({"group": self.kind.group, "version": self.kind.version, "kind": sub.kind});
+        }
+        json!({"group": sub.group, "version": sub.version, "kind": sub.kind})
+    }
+
+    fn log(&self, sub: &Subresource) -> Value {
+        let (kind, names, scope) = (&self.kind.kind, &self.names.camel, self.scope());
+        let what = Operation {
+            method: "get",
+            action: "get",
+            id: format!("read{names}{scope}{kind}Log"),
+            description: format!("read log of the specified {kind}"),
+        };
+        let text = json!({"schema": {"type": "string"}});
+        let content: Map<String, Value> =
+            [JSON, PROTOBUF, YAML, "text/plain"].into_iter().map(|media| (media.to_owned(), text.clone())).collect();
+        let answer = json!({"200": {"description": "OK", "content": content}, "401": {"description": "Unauthorized"}});
+        let (method, mut operation) = self.operation(what, &[], Value::Null, answer);
+        operation["x-kubernetes-group-version-kind"] = self.gvk_of(sub);
+        self.with_path_parameters(Map::from_iter([(method, operation)]), true, parameters::LOG)
+    }
+
+    /// Subresources that read and write an object.
+    fn object_subresource(&self, sub: &Subresource) -> Value {
+        let (kind, names, scope) = (&self.kind.kind, &self.names.camel, self.scope());
+        let schema = schema_ref(&match (sub.kind == self.kind.kind, sub.group.as_ref(), sub.version.as_ref()) {
+            (true, ..) => self.kind.schema.to_string(),
+            (_, "", "") => {
+                let package = self.kind.schema.rsplit_once('.').map_or("", |(package, _)| package);
+                format!("{package}.{}", sub.kind)
+            }
+            (_, group, version) => {
+                format!("io.k8s.api.{}.{version}.{}", group.split('.').next().unwrap_or_default(), sub.kind)
+            }
+        });
+        let mut operations = Map::new();
+        for verb in sub.verbs {
+            let (method, id, description) = match *verb {
+                "get" => ("get", "read", format!("read {} of the specified {kind}", sub.name)),
+                "update" => ("put", "replace", format!("replace {} of the specified {kind}", sub.name)),
+                "patch" => ("patch", "patch", format!("partially update {} of the specified {kind}", sub.name)),
+                _ => ("post", "create", format!("create {} of {}", sub.name, with_article(kind))),
+            };
+            let id = format!("{id}{names}{scope}{kind}{}", upper_first(&sub.name));
+            let what = Operation { method, action: method, id, description };
+            let (parameters, body, answers) = match method {
+                "get" => (&[][..], Value::Null, written(&["200"], &schema)),
+                "put" => (parameters::WRITE, body(&schema, true), written(&["200", "201"], &schema)),
+                "patch" => (parameters::PATCH, self.patch_body(), written(&["200", "201"], &schema)),
+                _ => (&[][..], body(&schema, true), written(&["200", "201", "202"], &schema)),
+            };
+            let (method, mut operation) = self.operation(what, parameters, body, answers);
+            operation["x-kubernetes-group-version-kind"] = self.gvk_of(sub);
+            operations.insert(method, operation);
+        }
+        let shared = if sub.verbs == ["create"] { parameters::WRITE } else { &[] };
+        let mut path = self.with_path_parameters(operations, true, shared);
+        let named = path["parameters"].as_array_mut().into_iter().flatten().find(|parameter| parameter["name"] == "name");
+        if let Some(parameter) = named {
+            parameter["description"] = json!(format!("name of the {}", sub.kind));
+        }
+        path
+    }
+
+    /// Adds the parameters that all operations of a path share.
+    fn with_path_parameters(&self, operations: Map<String, Value>, named: bool, more: &[Parameter]) -> Value {
+        let mut parameters: Vec<Value> = more.iter().map(query).collect();
+        if named {
+            parameters.push(in_path("name", format!("name of the {}", self.kind.kind)));
+        }
+        if self.kind.namespaced {
+            parameters.push(in_path("namespace", "object name and auth scope, such as for teams and projects".to_owned()));
+        }
+        parameters.push(query(&PRETTY));
+        parameters.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+        let mut path = Value::Object(operations);
+        path["parameters"] = Value::Array(parameters);
+        path
+    }
+}
+
+fn with_article(kind: &str) -> String {
+    let article = if kind.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" };
+    format!("{article} {kind}")
+}
+
+fn schema_ref(name: &str) -> Value {
+    if name.is_empty() {
+        return json!({"type": "object"});
+    }
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn status() -> Value {
+    schema_ref(&format!("{META}.Status"))
+}
+
+fn query((name, r#type, description): &Parameter) -> Value {
+    json!({"name": name, "in": "query", "description": description, "schema": {"type": r#type, "uniqueItems": true}})
+}
+
+fn queries(parameters: &[Parameter]) -> Value {
+    parameters.iter().map(query).collect()
+}
+
+fn in_path(name: &str, description: String) -> Value {
+    json!({"name": name, "in": "path", "description": description, "required": true,
+        "schema": {"type": "string", "uniqueItems": true}})
+}
+
+fn body(schema: &Value, required: bool) -> Value {
+    let mut body = json!({"content": {"*/*": {"schema": schema}}});
+    if required {
+        body["required"] = json!(true);
+    }
+    body
+}
+
+fn delete_options() -> Value {
+    body(&schema_ref(&format!("{META}.DeleteOptions")), false)
+}
+
+fn written(codes: &[&'static str], schema: &Value) -> Value {
+    let named: Vec<(&str, &str)> = codes
+        .iter()
+        .map(|code| (*code, if *code == "201" { "Created" } else if *code == "202" { "Accepted" } else { "OK" }))
+        .collect();
+    responses(&named, schema, &[JSON, PROTOBUF, YAML])
+}
+
+fn listed(schema: &Value, watchable: bool) -> Value {
+    let streams = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
+    let media = if watchable { [&[JSON, PROTOBUF, YAML][..], &streams].concat() } else { vec![JSON, PROTOBUF, YAML] };
+    responses(&[("200", "OK")], schema, &media)
+}
+
+fn responses(codes: &[(&str, &str)], schema: &Value, media: &[&str]) -> Value {
+    let content: Map<String, Value> = media.iter().map(|media| ((*media).to_owned(), json!({"schema": schema}))).collect();
+    let mut responses = json!({"401": {"description": "Unauthorized"}});
+    for (code, description) in codes {
+        responses[*code] = json!({"description": description, "content": content});
+    }
+    responses
+}
