@@ -74,16 +74,17 @@ struct Inner {
     shared: Mutex<BTreeMap<(TypeId, Scope), Box<dyn Any + Send + Sync>>>,
     /// Ends the background tasks of all informers.
     stop: CancellationToken,
-    /// Cancels `stop` when the last clone of `Informers` is dropped.
-    _stop_on_drop: DropGuard,
+    /// Cancels `stop` when the last `Informers` and the last [`Informer`] are dropped.
+    alive: Arc<DropGuard>,
 }
 
 impl Informers {
-    /// Informers that read through `client`. Their background tasks end when the last clone is dropped.
+    /// Informers that read through `client`. Their background tasks end when the last clone and the
+    /// last informer handed out are dropped.
     pub fn new(client: kube::Client) -> Self {
         let stop = CancellationToken::new();
-        let _stop_on_drop = stop.clone().drop_guard();
-        Self { inner: Arc::new(Inner { client, shared: Mutex::default(), stop, _stop_on_drop }) }
+        let alive = Arc::new(stop.clone().drop_guard());
+        Self { inner: Arc::new(Inner { client, shared: Mutex::default(), stop, alive }) }
     }
 
     /// The client that the informers read through.
@@ -102,15 +103,16 @@ impl Informers {
         if let Some(known) = shared.get(&(TypeId::of::<K>(), scope.clone()))
             && let Some(informer) = known.downcast_ref::<Informer<K>>()
         {
-            return informer.clone();
+            return informer.kept_alive_by(&self.inner.alive);
         }
         let informer = Informer::<K>::empty();
         let reflector =
             Reflector { client: self.inner.client.clone(), informer: informer.clone(), scope: scope.clone() };
         let stop = self.inner.stop.clone();
         tokio::spawn(async move { stop.run_until_cancelled(reflector.run()).await });
-        shared.insert((TypeId::of::<K>(), scope), Box::new(informer.clone()));
-        informer
+        let handed_out = informer.kept_alive_by(&self.inner.alive);
+        shared.insert((TypeId::of::<K>(), scope), Box::new(informer));
+        handed_out
     }
 }
 
@@ -121,11 +123,13 @@ type Handler<K> = Box<dyn FnMut(&Event<'_, K>) + Send>;
 /// Reads never wait. Objects are shared (`Arc<K>`) and immutable.
 pub struct Informer<K> {
     state: Arc<State<K>>,
+    /// Keeps the background task running; absent in the task's own handle and in the registry.
+    alive: Option<Arc<DropGuard>>,
 }
 
 impl<K> Clone for Informer<K> {
     fn clone(&self) -> Self {
-        Self { state: self.state.clone() }
+        Self { state: self.state.clone(), alive: self.alive.clone() }
     }
 }
 
@@ -145,7 +149,11 @@ impl<K: Object> Informer<K> {
             handlers: Mutex::default(),
             synced: signal::Sender::new(false),
         };
-        Self { state: Arc::new(state) }
+        Self { state: Arc::new(state), alive: None }
+    }
+
+    fn kept_alive_by(&self, guard: &Arc<DropGuard>) -> Self {
+        Self { state: self.state.clone(), alive: Some(guard.clone()) }
     }
 
     /// The object with this name; the namespace is ignored if empty.
