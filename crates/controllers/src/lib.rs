@@ -7,16 +7,20 @@
 
 mod batch;
 mod context;
+mod daemon_set;
 mod deployment;
 mod discovery;
+mod disruption;
 mod endpoint_slice;
 mod garbage_collector;
+mod history;
 mod in_flight;
 mod int_or_percent;
 mod job;
 mod namespace;
 mod owner;
 mod pod;
+mod pod_gc;
 mod replica_set;
 mod service_account;
 mod template;
@@ -42,11 +46,14 @@ type Run = fn(Context) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// All controllers by name.
 const CONTROLLERS: &[(&str, Run)] = &[
+    ("daemonset", |context| Box::pin(daemon_set::run(context))),
     ("deployment", |context| Box::pin(deployment::run(context))),
+    ("disruption", |context| Box::pin(disruption::run(context))),
     ("endpointslice", |context| Box::pin(endpoint_slice::run(context))),
     ("garbagecollector", |context| Box::pin(garbage_collector::run(context))),
     ("job", |context| Box::pin(job::run(context))),
     ("namespace", |context| Box::pin(namespace::run(context))),
+    ("podgc", |context| Box::pin(pod_gc::run(context))),
     ("replicaset", |context| Box::pin(replica_set::run(context))),
     ("serviceaccount", |context| Box::pin(service_account::run(context))),
 ];

@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 
 use self::plan::{Action, Plan};
+pub(crate) use self::revision::template_hash;
 use crate::context::{
     Context, Error, GATHER, gone_is_fine, is_already_exists, is_namespace_terminating, is_not_found, message,
 };
