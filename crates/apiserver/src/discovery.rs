@@ -168,7 +168,10 @@ fn respond_plain(document: &Bytes, output: Output) -> Response<Body> {
 }
 
 fn not_acceptable() -> ApiError {
-    let accepted = [AGGREGATED, "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"];
+    let accepted = [
+        AGGREGATED,
+        "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
+    ];
     ApiError::not_acceptable(&accepted)
 }
 

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::discovery::Documents;
+use crate::openapi::OpenApi;
 
 /// A string that is usually written in a row, but comes from a CustomResourceDefinition at run time.
 pub type Text = Cow<'static, str>;
@@ -375,6 +376,8 @@ pub struct Registry {
     groups: Vec<Group>,
     /// Discovery documents, made on first use.
     documents: OnceLock<Arc<Documents>>,
+    /// OpenAPI documents, made on first use.
+    openapi: OnceLock<Arc<OpenApi>>,
 }
 
 /// One API group.
@@ -408,7 +411,7 @@ impl Registry {
 
     /// No kinds at all.
     pub fn empty() -> Registry {
-        Registry { groups: Vec::new(), documents: OnceLock::new() }
+        Registry { groups: Vec::new(), documents: OnceLock::new(), openapi: OnceLock::new() }
     }
 
     /// A registry with `kinds` added (or replaced). New groups and versions come after the known ones.
@@ -436,7 +439,7 @@ impl Registry {
             };
             version.kinds.insert(kind.plural.clone(), Arc::new(kind));
         }
-        Registry { groups, documents: OnceLock::new() }
+        Registry { groups, documents: OnceLock::new(), openapi: OnceLock::new() }
     }
 
     /// A registry without the kinds that `drop` picks; empty versions and groups go with them.
@@ -450,7 +453,7 @@ impl Registry {
             group.versions.retain(|version| !version.kinds.is_empty());
         }
         groups.retain(|group| !group.versions.is_empty());
-        Registry { groups, documents: OnceLock::new() }
+        Registry { groups, documents: OnceLock::new(), openapi: OnceLock::new() }
     }
 
     /// The kind served at `/apis/{group}/{version}/…/{plural}` (group empty: `/api/{version}`).
@@ -498,5 +501,10 @@ impl Registry {
     /// The discovery documents of this registry, prepared once.
     pub fn documents(&self) -> &Arc<Documents> {
         self.documents.get_or_init(|| Arc::new(Documents::new(self)))
+    }
+
+    /// The OpenAPI documents of this registry, each made once.
+    pub fn openapi(&self) -> &Arc<OpenApi> {
+        self.openapi.get_or_init(|| Arc::new(OpenApi::new(self)))
     }
 }

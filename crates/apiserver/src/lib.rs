@@ -24,6 +24,7 @@ mod metrics;
 mod negotiate;
 mod nonresource;
 mod object;
+pub mod openapi;
 pub mod pki;
 mod query;
 mod request_info;

@@ -28,7 +28,9 @@ pub(crate) async fn get(call: &Call) -> Result<Response<Body>, ApiError> {
     let found = if call.kind.namespaced {
         sources.pod(&entry)
     } else {
-        sources.usage_of(entry.name()).map(|usage| node_metrics(&entry, &labels(&entry, &sources.described), &usage))
+        sources
+            .usage_of(entry.name())
+            .map(|usage| node_metrics(&entry, &labels(&entry, &sources.described), &usage))
     };
     let found = found.ok_or_else(|| call.not_found())?;
     Ok(call.respond_object(StatusCode::OK, &found))
@@ -40,12 +42,15 @@ pub(crate) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     filter.prefix = stored_key(&filter.prefix);
     let sources = Sources::of(call).await?;
     let objects = sources.described.snapshot(0).objects;
-    let selected = range(&objects, &filter.prefix, None).filter(|entry| filter.matches(entry, &sources.described.kind));
+    let selected =
+        range(&objects, &filter.prefix, None).filter(|entry| filter.matches(entry, &sources.described.kind));
     let items: Vec<Value> = if call.kind.namespaced {
         let usages = sources.all();
         let by_pod: BTreeMap<(&str, &str), (&NodeUsage, &PodUsage)> = usages
             .iter()
-            .flat_map(|usage| usage.pods.iter().map(move |pod| ((pod.namespace.as_str(), pod.name.as_str()), (usage, pod))))
+            .flat_map(|usage| {
+                usage.pods.iter().map(move |pod| ((pod.namespace.as_str(), pod.name.as_str()), (usage, pod)))
+            })
             .collect();
         selected
             .filter_map(|entry| {
@@ -99,7 +104,8 @@ impl Sources {
     async fn of(call: &Call) -> Result<Sources, ApiError> {
         let unavailable = || ApiError::service_unavailable("usage is not collected by this server");
         let registry = call.server.registry();
-        let kind = registry.resource("metrics.kobune.dev", "v1alpha1", "nodeusages").ok_or_else(unavailable)?;
+        let kind =
+            registry.resource("metrics.kobune.dev", "v1alpha1", "nodeusages").ok_or_else(unavailable)?;
         let usage = call.server.cache_of(kind);
         let durable = call.cache();
         usage.fresh().await.map_err(store_error)?;
@@ -124,7 +130,8 @@ impl Sources {
         let kind = &self.described.kind;
         let node = kind.fields.labels.iter().position(|label| label == "spec.nodeName")?;
         let usage = self.usage_of(entry.selectable(kind).fields.get(node)?)?;
-        let pod = usage.pods.iter().find(|pod| pod.namespace == entry.namespace() && pod.name == entry.name())?;
+        let pod =
+            usage.pods.iter().find(|pod| pod.namespace == entry.namespace() && pod.name == entry.name())?;
         Some(pod_metrics(entry, &labels(entry, &self.described), &usage, pod))
     }
 }

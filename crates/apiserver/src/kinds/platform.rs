@@ -7,7 +7,11 @@ use crate::columns::platform as tables;
 pub fn kinds() -> Vec<Kind> {
     let explain = Group { name: "explain.kobune.dev", version: "v1alpha1", package: "" };
     let karpenter = Group { name: "karpenter.sh", version: "v1", package: "" };
-    let metrics = Group { name: "metrics.k8s.io", version: "v1beta1", package: "" };
+    let metrics = Group {
+        name: "metrics.k8s.io",
+        version: "v1beta1",
+        package: "io.k8s.metrics.pkg.apis.metrics.v1beta1",
+    };
     let usage = Group { name: "metrics.kobune.dev", version: "v1alpha1", package: "" };
     [
         explain.namespaced("Decision", "decisions").table(tables::DECISION, tables::decision),

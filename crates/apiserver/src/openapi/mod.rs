@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
+use http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
+};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -125,7 +127,9 @@ impl Document {
 
     fn value(&self) -> Value {
         let (paths, schemas) = match &self.source {
-            Source::Version(group, version) => (paths::of_version(group, version), schemas::of_version(version)),
+            Source::Version(group, version) => {
+                (paths::of_version(group, version), schemas::of_version(version))
+            }
             Source::Group(group) => (paths::of_group(group), schemas::of_discovery()),
             Source::Path(path, description, id) => (other_path(path, description, id), Map::new()),
         };
@@ -144,7 +148,8 @@ fn bearer_token() -> Value {
 }
 
 fn other_path(path: &str, description: &str, id: &str) -> Map<String, Value> {
-    let answer = json!({"description": "OK", "content": {"application/json": {"schema": {"type": "string"}}}});
+    let answer =
+        json!({"description": "OK", "content": {"application/json": {"schema": {"type": "string"}}}});
     let get = json!({"description": description, "operationId": id,
         "responses": {"200": answer, "401": {"description": "Unauthorized"}}});
     Map::from_iter([(path.to_owned(), json!({"get": get}))])
@@ -190,7 +195,10 @@ pub(crate) async fn respond(
                 return Some(Ok(unchanged));
             }
             let named = !wanted.is_empty();
-            let answer = made(move || api.v3.get(&path).map(|document| document.bytes().clone()).unwrap_or_default(), etag);
+            let answer = made(
+                move || api.v3.get(&path).map(|document| document.bytes().clone()).unwrap_or_default(),
+                etag,
+            );
             Some(answer.await.map(|mut response| {
                 let caching = if named { "public, immutable" } else { "no-cache, private" };
                 response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(caching));

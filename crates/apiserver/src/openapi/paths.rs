@@ -53,7 +53,8 @@ impl Names {
         let group = if group.is_empty() { "core" } else { group.strip_suffix(".k8s.io").unwrap_or(group) };
         let camel: String = group.split(['.', '-']).map(upper_first).collect();
         let mut letters = camel.chars();
-        let lower: String = letters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(letters).collect();
+        let lower: String =
+            letters.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(letters).collect();
         let tag = if version.is_empty() { lower } else { format!("{lower}_{version}") };
         Names { camel: camel + &upper_first(version), tag }
     }
@@ -110,8 +111,10 @@ impl KindPaths<'_> {
     }
 
     fn list_schema(&self) -> Value {
-        let package = self.kind.schema.rsplit_once('.').map_or("", |(package, _)| package);
-        schema_ref(&format!("{package}.{}", self.kind.list_kind))
+        match self.kind.schema.rsplit_once('.') {
+            Some((package, _)) => schema_ref(&format!("{package}.{}", self.kind.list_kind)),
+            None => schema_ref(""),
+        }
     }
 
     fn scope(&self) -> &'static str {
@@ -122,7 +125,13 @@ impl KindPaths<'_> {
         json!({"group": self.kind.group, "version": self.kind.version, "kind": self.kind.kind})
     }
 
-    fn operation(&self, what: Operation<'_>, parameters: &[Parameter], body: Value, responses: Value) -> (String, Value) {
+    fn operation(
+        &self,
+        what: Operation<'_>,
+        parameters: &[Parameter],
+        body: Value,
+        responses: Value,
+    ) -> (String, Value) {
         let mut operation = json!({
             "tags": [self.names.tag],
             "description": what.description,
@@ -168,7 +177,12 @@ impl KindPaths<'_> {
             let mut parameters = [parameters::LIST, parameters::DELETE].concat();
             parameters.retain(|(name, ..)| !matches!(*name, "allowWatchBookmarks" | "watch"));
             parameters.sort_unstable();
-            operations.extend([self.operation(what, &parameters, delete_options(), written(&["200"], &status()))]);
+            operations.extend([self.operation(
+                what,
+                &parameters,
+                delete_options(),
+                written(&["200"], &status()),
+            )]);
         }
         self.with_path_parameters(operations, false, &[])
     }
@@ -216,11 +230,16 @@ impl KindPaths<'_> {
 
     fn patch_body(&self) -> Value {
         let patch = json!({"schema": schema_ref(&format!("{META}.Patch"))});
-        let mut types = vec!["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"];
+        let mut types = vec![
+            "application/apply-patch+yaml",
+            "application/json-patch+json",
+            "application/merge-patch+json",
+        ];
         if !self.kind.custom {
             types.push("application/strategic-merge-patch+json");
         }
-        let content: Map<String, Value> = types.into_iter().map(|media| (media.to_owned(), patch.clone())).collect();
+        let content: Map<String, Value> =
+            types.into_iter().map(|media| (media.to_owned(), patch.clone())).collect();
         json!({"content": content, "required": true})
     }
 
@@ -291,7 +310,11 @@ impl KindPaths<'_> {
             let what = Operation {
                 method,
                 action: "connect",
-                id: format!("connect{names}{}{scope}{kind}{}{suffix}", upper_first(method), upper_first(&sub.name)),
+                id: format!(
+                    "connect{names}{}{scope}{kind}{}{suffix}",
+                    upper_first(method),
+                    upper_first(&sub.name)
+                ),
                 description: format!("connect {} requests to {} of {kind}", method.to_uppercase(), sub.name),
             };
             let answer = json!({"200": {"description": "OK", "content": {"*/*": {"schema": {"type": "string"}}}},
@@ -323,9 +346,12 @@ impl KindPaths<'_> {
             description: format!("read log of the specified {kind}"),
         };
         let text = json!({"schema": {"type": "string"}});
-        let content: Map<String, Value> =
-            [JSON, PROTOBUF, YAML, "text/plain"].into_iter().map(|media| (media.to_owned(), text.clone())).collect();
-        let answer = json!({"200": {"description": "OK", "content": content}, "401": {"description": "Unauthorized"}});
+        let content: Map<String, Value> = [JSON, PROTOBUF, YAML, "text/plain"]
+            .into_iter()
+            .map(|media| (media.to_owned(), text.clone()))
+            .collect();
+        let answer =
+            json!({"200": {"description": "OK", "content": content}, "401": {"description": "Unauthorized"}});
         let (method, mut operation) = self.operation(what, &[], Value::Null, answer);
         operation["x-kubernetes-group-version-kind"] = self.gvk_of(sub);
         self.with_path_parameters(Map::from_iter([(method, operation)]), true, parameters::LOG)
@@ -334,22 +360,29 @@ impl KindPaths<'_> {
     /// Subresources that read and write an object.
     fn object_subresource(&self, sub: &Subresource) -> Value {
         let (kind, names, scope) = (&self.kind.kind, &self.names.camel, self.scope());
-        let schema = schema_ref(&match (sub.kind == self.kind.kind, sub.group.as_ref(), sub.version.as_ref()) {
-            (true, ..) => self.kind.schema.to_string(),
-            (_, "", "") => {
-                let package = self.kind.schema.rsplit_once('.').map_or("", |(package, _)| package);
-                format!("{package}.{}", sub.kind)
-            }
-            (_, group, version) => {
-                format!("io.k8s.api.{}.{version}.{}", group.split('.').next().unwrap_or_default(), sub.kind)
-            }
-        });
+        let schema =
+            schema_ref(&match (sub.kind == self.kind.kind, sub.group.as_ref(), sub.version.as_ref()) {
+                (true, ..) => self.kind.schema.to_string(),
+                (_, "", "") => {
+                    let package = self.kind.schema.rsplit_once('.').map_or("", |(package, _)| package);
+                    format!("{package}.{}", sub.kind)
+                }
+                (_, group, version) => {
+                    format!(
+                        "io.k8s.api.{}.{version}.{}",
+                        group.split('.').next().unwrap_or_default(),
+                        sub.kind
+                    )
+                }
+            });
         let mut operations = Map::new();
         for verb in sub.verbs {
             let (method, id, description) = match *verb {
                 "get" => ("get", "read", format!("read {} of the specified {kind}", sub.name)),
                 "update" => ("put", "replace", format!("replace {} of the specified {kind}", sub.name)),
-                "patch" => ("patch", "patch", format!("partially update {} of the specified {kind}", sub.name)),
+                "patch" => {
+                    ("patch", "patch", format!("partially update {} of the specified {kind}", sub.name))
+                }
                 _ => ("post", "create", format!("create {} of {}", sub.name, with_article(kind))),
             };
             let id = format!("{id}{names}{scope}{kind}{}", upper_first(&sub.name));
@@ -366,7 +399,11 @@ impl KindPaths<'_> {
         }
         let shared = if sub.verbs == ["create"] { parameters::WRITE } else { &[] };
         let mut path = self.with_path_parameters(operations, true, shared);
-        let named = path["parameters"].as_array_mut().into_iter().flatten().find(|parameter| parameter["name"] == "name");
+        let named = path["parameters"]
+            .as_array_mut()
+            .into_iter()
+            .flatten()
+            .find(|parameter| parameter["name"] == "name");
         if let Some(parameter) = named {
             parameter["description"] = json!(format!("name of the {}", sub.kind));
         }
@@ -380,7 +417,10 @@ impl KindPaths<'_> {
             parameters.push(in_path("name", format!("name of the {}", self.kind.kind)));
         }
         if self.kind.namespaced {
-            parameters.push(in_path("namespace", "object name and auth scope, such as for teams and projects".to_owned()));
+            parameters.push(in_path(
+                "namespace",
+                "object name and auth scope, such as for teams and projects".to_owned(),
+            ));
         }
         parameters.push(query(&PRETTY));
         parameters.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
@@ -434,19 +474,32 @@ fn delete_options() -> Value {
 fn written(codes: &[&'static str], schema: &Value) -> Value {
     let named: Vec<(&str, &str)> = codes
         .iter()
-        .map(|code| (*code, if *code == "201" { "Created" } else if *code == "202" { "Accepted" } else { "OK" }))
+        .map(|code| {
+            (
+                *code,
+                if *code == "201" {
+                    "Created"
+                } else if *code == "202" {
+                    "Accepted"
+                } else {
+                    "OK"
+                },
+            )
+        })
         .collect();
     responses(&named, schema, &[JSON, PROTOBUF, YAML])
 }
 
 fn listed(schema: &Value, watchable: bool) -> Value {
     let streams = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
-    let media = if watchable { [&[JSON, PROTOBUF, YAML][..], &streams].concat() } else { vec![JSON, PROTOBUF, YAML] };
+    let media =
+        if watchable { [&[JSON, PROTOBUF, YAML][..], &streams].concat() } else { vec![JSON, PROTOBUF, YAML] };
     responses(&[("200", "OK")], schema, &media)
 }
 
 fn responses(codes: &[(&str, &str)], schema: &Value, media: &[&str]) -> Value {
-    let content: Map<String, Value> = media.iter().map(|media| ((*media).to_owned(), json!({"schema": schema}))).collect();
+    let content: Map<String, Value> =
+        media.iter().map(|media| ((*media).to_owned(), json!({"schema": schema}))).collect();
     let mut responses = json!({"401": {"description": "Unauthorized"}});
     for (code, description) in codes {
         responses[*code] = json!({"description": description, "content": content});

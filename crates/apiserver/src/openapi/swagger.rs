@@ -64,7 +64,8 @@ fn operation(mut operation: Value) -> Value {
     let mut produces = Vec::new();
     if let Some(responses) = map.get_mut("responses").and_then(Value::as_object_mut) {
         for response in responses.values_mut() {
-            let Some(Value::Object(content)) = response.as_object_mut().and_then(|response| response.remove("content"))
+            let Some(Value::Object(content)) =
+                response.as_object_mut().and_then(|response| response.remove("content"))
             else {
                 continue;
             };

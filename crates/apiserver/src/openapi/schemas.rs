@@ -1,0 +1,221 @@
+//! Component schemas, derived from the type table.
+
+use std::collections::BTreeSet;
+
+use schema::types::{self, Field, ListMerge, Shape, Struct, Type};
+use serde_json::{Map, Value, json};
+
+use crate::kind::Version;
+
+const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+const PREFIX: &str = "#/components/schemas/";
+
+/// The schemas that the operations of a version refer to, and all that these refer to.
+pub fn of_version(version: &Version) -> Map<String, Value> {
+    let mut schemas = Schemas::default();
+    for of_meta in ["Status", "DeleteOptions", "WatchEvent", "APIResourceList", "Patch"] {
+        schemas.add(&format!("{META}.{of_meta}"));
+    }
+    for kind in version.kinds.values() {
+        let Some((package, _)) = kind.schema.rsplit_once('.') else { continue };
+        schemas.add_kind(&kind.schema, &kind.group, &kind.version, &kind.kind);
+        schemas.add_kind(
+            &format!("{package}.{}", kind.list_kind),
+            &kind.group,
+            &kind.version,
+            &kind.list_kind,
+        );
+        for sub in &kind.subresources {
+            match (sub.group.as_ref(), sub.version.as_ref()) {
+                (_, "") => schemas.add_kind(
+                    &format!("{package}.{}", sub.kind),
+                    &kind.group,
+                    &kind.version,
+                    &sub.kind,
+                ),
+                (group, version) => {
+                    let package =
+                        format!("io.k8s.api.{}.{version}", group.split('.').next().unwrap_or_default());
+                    schemas.add_kind(&format!("{package}.{}", sub.kind), group, version, &sub.kind);
+                }
+            }
+        }
+    }
+    schemas.finish()
+}
+
+/// The schemas of discovery documents.
+pub fn of_discovery() -> Map<String, Value> {
+    let mut schemas = Schemas::default();
+    for of_meta in ["APIGroup", "APIVersions"] {
+        schemas.add(&format!("{META}.{of_meta}"));
+    }
+    schemas.finish()
+}
+
+#[derive(Default)]
+struct Schemas {
+    done: Map<String, Value>,
+    wanted: BTreeSet<String>,
+}
+
+impl Schemas {
+    fn add(&mut self, name: &str) {
+        if !self.done.contains_key(name) {
+            self.wanted.insert(name.to_owned());
+        }
+    }
+
+    /// Adds a kind, which says so.
+    fn add_kind(&mut self, name: &str, group: &str, version: &str, kind: &str) {
+        self.add(name);
+        self.wanted.remove(name);
+        let mut schema = self.schema(name);
+        schema["x-kubernetes-group-version-kind"] =
+            json!([{"group": group, "version": version, "kind": kind}]);
+        self.done.insert(name.to_owned(), schema);
+    }
+
+    fn finish(mut self) -> Map<String, Value> {
+        while let Some(name) = self.wanted.pop_first() {
+            let schema = self.schema(&name);
+            self.done.insert(name, schema);
+        }
+        self.done
+    }
+
+    fn schema(&mut self, name: &str) -> Value {
+        match types::get(name) {
+            Some(found) => self.shape(found),
+            // Options of connections, and types that are only named.
+            None => json!({"type": "object"}),
+        }
+    }
+
+    /// A use of a type: a reference if it has a name.
+    fn reference(&mut self, of: &Type) -> Value {
+        let name = match of.shape() {
+            Shape::Time => format!("{META}.Time"),
+            Shape::MicroTime => format!("{META}.MicroTime"),
+            Shape::Duration => format!("{META}.Duration"),
+            Shape::Quantity => "io.k8s.apimachinery.pkg.api.resource.Quantity".to_owned(),
+            Shape::IntOrString => "io.k8s.apimachinery.pkg.util.intstr.IntOrString".to_owned(),
+            Shape::Struct(_) | Shape::Raw | Shape::SchemaOr(_) if !of.name().is_empty() => {
+                of.name().to_owned()
+            }
+            _ => return self.shape(of),
+        };
+        if !self.done.contains_key(&name) && !self.wanted.contains(&name) {
+            match types::get(&name) {
+                Some(_) => self.add(&name),
+                None => {
+                    let schema = self.shape(of);
+                    self.done.insert(name.clone(), schema);
+                }
+            }
+        }
+        json!({"$ref": format!("{PREFIX}{name}")})
+    }
+
+    fn shape(&mut self, of: &Type) -> Value {
+        match of.shape() {
+            Shape::Bool => json!({"type": "boolean"}),
+            Shape::Int32 => json!({"type": "integer", "format": "int32"}),
+            Shape::Int64 => json!({"type": "integer", "format": "int64"}),
+            Shape::Float => json!({"type": "number", "format": "double"}),
+            Shape::String(values) if values.is_empty() => json!({"type": "string"}),
+            Shape::String(values) => json!({"type": "string", "enum": values}),
+            Shape::Bytes => json!({"type": "string", "format": "byte"}),
+            Shape::Time | Shape::MicroTime => json!({"type": "string", "format": "date-time"}),
+            Shape::Duration => json!({"type": "string"}),
+            Shape::Quantity => json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+            Shape::IntOrString => {
+                json!({"oneOf": [{"type": "integer"}, {"type": "string"}], "format": "int-or-string"})
+            }
+            Shape::Raw => json!({"type": "object"}),
+            Shape::Any | Shape::SchemaOr(_) => json!({}),
+            Shape::List(list) => {
+                let mut schema = json!({"type": "array", "items": self.nested(&list.items)});
+                match &list.merge {
+                    ListMerge::Atomic => {}
+                    ListMerge::Set => schema["x-kubernetes-list-type"] = json!("set"),
+                    ListMerge::Map(keys) => {
+                        schema["x-kubernetes-list-type"] = json!("map");
+                        schema["x-kubernetes-list-map-keys"] = json!(keys);
+                    }
+                }
+                schema
+            }
+            Shape::Map(map) => {
+                let mut schema = json!({"type": "object", "additionalProperties": self.nested(&map.values)});
+                if map.atomic {
+                    schema["x-kubernetes-map-type"] = json!("atomic");
+                }
+                schema
+            }
+            Shape::Struct(of) => self.object(of),
+        }
+    }
+
+    /// Items of lists and values of maps: as fields, they refer through `allOf`.
+    fn nested(&mut self, of: &Type) -> Value {
+        let reference = self.reference(of);
+        if reference.get("$ref").is_none() {
+            return reference;
+        }
+        let default = of.zero();
+        let mut schema = json!({"allOf": [reference]});
+        if default.is_object() {
+            schema["default"] = json!({});
+        }
+        schema
+    }
+
+    fn object(&mut self, of: &Struct) -> Value {
+        let mut properties = Map::new();
+        let mut required = Vec::new();
+        for field in of.fields() {
+            properties.insert(field.name.clone(), self.property(field));
+            if field.required {
+                required.push(json!(field.name));
+            }
+        }
+        let mut schema = json!({"type": "object"});
+        if !properties.is_empty() {
+            schema["properties"] = Value::Object(properties);
+        }
+        if !required.is_empty() {
+            schema["required"] = Value::Array(required);
+        }
+        if of.atomic {
+            schema["x-kubernetes-map-type"] = json!("atomic");
+        }
+        schema
+    }
+
+    fn property(&mut self, field: &Field) -> Value {
+        let reference = self.reference(&field.ty);
+        let mut schema = match reference.get("$ref") {
+            Some(_) => json!({"allOf": [reference]}),
+            None => reference,
+        };
+        if let Some(default) = &field.default {
+            schema["default"] = default.clone();
+        }
+        if field.atomic {
+            schema["x-kubernetes-map-type"] = json!("atomic");
+        }
+        if let Some(patch) = &field.patch {
+            let strategies = [(patch.merge, "merge"), (patch.retain_keys, "retainKeys")];
+            let strategies: Vec<&str> =
+                strategies.iter().filter(|(holds, _)| *holds).map(|(_, strategy)| *strategy).collect();
+            if !strategies.is_empty() {
+                schema["x-kubernetes-patch-strategy"] = json!(strategies.join(","));
+            }
+            if let Some(key) = &patch.merge_key {
+                schema["x-kubernetes-patch-merge-key"] = json!(key);
+            }
+        }
+        schema
+    }
+}
