@@ -16,6 +16,9 @@ pub(crate) async fn create(server: &Arc<Inner>, _service_cidr: &str) -> Result<(
             "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
         ensure(server, "", "v1", "namespaces", namespace).await?;
     }
+    for (resource, object) in crate::authz::bootstrap::objects() {
+        ensure(server, "rbac.authorization.k8s.io", "v1", resource, object).await?;
+    }
     Ok(())
 }
 

@@ -33,6 +33,21 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// The same request, turned to another object.
+    pub fn on(&self, kind: Arc<Kind>, info: RequestInfo) -> Self {
+        Self {
+            server: self.server.clone(),
+            kind,
+            info,
+            user: self.user.clone(),
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            body: self.body.clone(),
+            output: self.output,
+            warnings: Mutex::default(),
+        }
+    }
+
     /// The cache that holds the kind.
     pub fn cache(&self) -> &Arc<WatchCache> {
         self.server.cache_of(&self.kind)

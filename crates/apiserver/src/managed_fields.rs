@@ -42,3 +42,32 @@ pub(crate) fn dedup_owner_references(call: &Call, object: &mut Value) {
     debug_assert!(!meta(object, "name").is_empty() || object["metadata"].is_object());
     set_meta(object, "ownerReferences", Value::Array(kept));
 }
+
+/// Server-side apply of `config` to `old`: the merged object in this kind's version, with defaults.
+pub(crate) fn apply(
+    call: &Call,
+    old: &Value,
+    config: &Value,
+    _manager: &str,
+    _force: bool,
+    _subresource: &str,
+) -> Result<Value, ApiError> {
+    let merged =
+        schema::patch::merge(old, config).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let decoded = crate::codec::normalise(&call.kind, merged, schema::decode::Strictness::Ignore)
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    Ok(decoded.value)
+}
+
+/// Like [`track_update`], for an object of another kind than the call's.
+#[allow(clippy::unnecessary_wraps, reason = "schema errors of apply are errors of the request")]
+pub(crate) fn track_named(
+    _call: &Call,
+    _old: &Value,
+    _new: &mut Value,
+    _manager: &str,
+    _subresource: &str,
+    _target: &crate::codec::Target<'_>,
+) -> Result<(), ApiError> {
+    Ok(())
+}

@@ -13,10 +13,11 @@ use crate::query::Query;
 use crate::server::Inner;
 use crate::service::plain;
 use crate::status::ApiError;
+use crate::{discovery, openapi};
 
 /// Answers a path that names no resource.
 pub(crate) async fn handle(
-    _server: &Arc<Inner>,
+    server: &Arc<Inner>,
     parts: &Parts,
     query: &Query,
     _user: &Arc<UserInfo>,
@@ -27,7 +28,19 @@ pub(crate) async fn handle(
         "/version" | "/version/" => {
             Ok(Output { pretty: true, ..Output::default() }.respond(StatusCode::OK, &version()))
         }
-        _ => Ok(plain(StatusCode::NOT_FOUND, "404 page not found\n")),
+        _ => {
+            let registry = server.registry();
+            if path == "/api" || path == "/apis" || path.starts_with("/api/") || path.starts_with("/apis/") {
+                if let Some(answer) = discovery::respond(&registry, path, &parts.headers, query) {
+                    return answer;
+                }
+            } else if path.starts_with("/openapi/")
+                && let Some(answer) = openapi::respond(registry, path, &parts.headers, query).await
+            {
+                return answer;
+            }
+            Ok(plain(StatusCode::NOT_FOUND, "404 page not found\n"))
+        }
     }
 }
 

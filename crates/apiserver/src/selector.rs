@@ -6,6 +6,7 @@ use schema::field::{Error, Path};
 use schema::validation::format;
 
 use crate::status::ApiError;
+use serde_json::Value;
 
 /// What a requirement asks of a label.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,31 @@ impl LabelSelector {
     /// Parses the query parameter.
     pub fn parse(text: &str) -> Result<Self, ApiError> {
         Parser::new(text).parse().map_err(ApiError::bad_request)
+    }
+
+    /// From a `metav1.LabelSelector`; `None` for an operator that does not exist.
+    pub fn of(selector: &Value) -> Option<Self> {
+        let mut requirements = Vec::new();
+        for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
+            let values = vec![value.as_str().unwrap_or_default().to_owned()];
+            requirements.push(Requirement { key: key.clone(), operator: Operator::In, values });
+        }
+        for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
+            let operator = match expression["operator"].as_str()? {
+                "In" => Operator::In,
+                "NotIn" => Operator::NotIn,
+                "Exists" => Operator::Exists,
+                "DoesNotExist" => Operator::DoesNotExist,
+                _ => return None,
+            };
+            let values = expression["values"].as_array().into_iter().flatten();
+            requirements.push(Requirement {
+                key: expression["key"].as_str()?.to_owned(),
+                operator,
+                values: values.filter_map(|value| value.as_str().map(str::to_owned)).collect(),
+            });
+        }
+        Some(Self(requirements))
     }
 
     /// Whether it matches everything.

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::authn::service_account::Signer;
 use crate::authn::{Token, Tokens};
+use crate::authz::Authorizer;
 use crate::body::{Body, BoxError};
 use crate::cache::WatchCache;
 use crate::kind::{Backend, Kind, Registry};
@@ -73,6 +74,7 @@ pub(crate) struct Inner {
     registry: RwLock<Arc<Registry>>,
     durable: Arc<WatchCache>,
     ephemeral: Arc<WatchCache>,
+    pub authorizer: Arc<Authorizer>,
     pub shutdown: watch::Sender<bool>,
     pub tokens: Tokens,
     pub signer: Signer,
@@ -108,15 +110,20 @@ impl ApiServer {
                 config.registry.stored().filter(|kind| kind.storage.backend == backend).cloned().collect();
             kinds
         };
-        let durable = WatchCache::start(config.store.clone(), kinds(Backend::Durable)).await?;
+        let authorizer = Arc::new(Authorizer::default());
+        let durable =
+            WatchCache::start(config.store.clone(), Some(authorizer.clone()), kinds(Backend::Durable))
+                .await?;
+        crate::authz::request::attach(&authorizer, &durable);
         let memory = Arc::new(Memory::new());
         // Revision 0 would mean "any" to clients, so the first list must come after one write.
         memory.commit(Write::put("/registry/.start", store::Compare::Any, Bytes::from_static(b"{}"))).await?;
-        let ephemeral = WatchCache::start(memory, kinds(Backend::Ephemeral)).await?;
+        let ephemeral = WatchCache::start(memory, None, kinds(Backend::Ephemeral)).await?;
         let inner = Arc::new(Inner {
             registry: RwLock::new(Arc::new(config.registry)),
             durable,
             ephemeral,
+            authorizer,
             shutdown: watch::Sender::new(false),
             tokens: config.tokens.into_iter().map(|token| (token.token, Arc::new(token.user))).collect(),
             signer,

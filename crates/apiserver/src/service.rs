@@ -14,6 +14,7 @@ use crate::call::Call;
 use crate::handlers::update::Part;
 use crate::handlers::{create, delete, delete_collection, get, list, update, watch};
 use crate::kind::{Action, Kind};
+use crate::metrics;
 use crate::negotiate::{Output, negotiate, negotiate_error};
 use crate::nonresource;
 use crate::query::Query;
@@ -52,6 +53,7 @@ where
     B::Error: Into<BoxError>,
 {
     let user = crate::authn::authenticate(&server, &parts)?;
+    crate::authz::request::authorize(&server, &user, &info, &query)?;
     if !info.is_resource {
         return nonresource::handle(&server, &parts, &query, &user).await;
     }
@@ -172,6 +174,14 @@ where
 async fn dispatch(call: &Call) -> Result<Response<Body>, ApiError> {
     if !call.info.subresource.is_empty() {
         return subresource(call).await;
+    }
+    match (call.kind.group.as_ref(), call.info.verb.as_str()) {
+        (metrics::GROUP, "get") => return metrics::get(call).await,
+        (metrics::GROUP, "list") => return metrics::list(call).await,
+        ("authentication.k8s.io" | "authorization.k8s.io", "create") => {
+            return crate::authz::request::review(call);
+        }
+        _ => {}
     }
     match call.info.verb.as_str() {
         "get" => get::get(call).await,

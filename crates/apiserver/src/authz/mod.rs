@@ -4,7 +4,7 @@
 //! [`Authorizer`] keeps an index of roles and bindings, fed by [`Authorizer::apply`] with the stored
 //! bytes as they change. A decision reads the index only: no JSON is parsed per request.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use api::user::{MASTERS, UserInfo};
 
@@ -15,6 +15,7 @@ pub mod bootstrap;
 pub mod escalation;
 mod node;
 mod rbac;
+pub(crate) mod request;
 pub mod reviews;
 
 pub use node::NodePods;
@@ -95,15 +96,22 @@ pub struct Decision {
 }
 
 /// Decides what users may do.
+#[derive(Default)]
 pub struct Authorizer {
     rbac: RwLock<Rbac>,
-    nodes: Option<Arc<dyn NodePods>>,
+    nodes: OnceLock<Arc<dyn NodePods>>,
 }
 
 impl Authorizer {
-    /// An authorizer that knows no roles yet. Nodes read what the pods of `nodes` refer to.
-    pub fn new(nodes: Option<Arc<dyn NodePods>>) -> Authorizer {
-        Authorizer { rbac: RwLock::default(), nodes }
+    /// Nodes may read what the pods of `nodes` refer to; until this is known, nothing. The first call
+    /// counts.
+    pub fn set_node_pods(&self, nodes: Arc<dyn NodePods>) {
+        let _ = self.nodes.set(nodes);
+    }
+
+    /// Forgets all roles and bindings.
+    pub fn clear(&self) {
+        *self.rbac.write().unwrap_or_else(PoisonError::into_inner) = Rbac::default();
     }
 
     /// Takes over the change of one object: its storage key and its stored bytes, `None` when it is
@@ -117,7 +125,7 @@ impl Authorizer {
     /// Whether `user` may do what `attributes` say. Cheap: the reason is not made.
     pub fn allows(&self, user: &UserInfo, attributes: &Attributes<'_>) -> bool {
         user.is_in(MASTERS)
-            || node::authorize(user, attributes, self.nodes.as_deref()).is_some_and(|verdict| verdict.is_ok())
+            || node::authorize(user, attributes, self.node_pods()).is_some_and(|verdict| verdict.is_ok())
             || self.read().allows(user, attributes)
     }
 
@@ -127,7 +135,7 @@ impl Authorizer {
         if user.is_in(MASTERS) {
             return allowed(String::new());
         }
-        let node = match node::authorize(user, attributes, self.nodes.as_deref()) {
+        let node = match node::authorize(user, attributes, self.node_pods()) {
             Some(Ok(())) => return allowed(String::new()),
             Some(Err(why)) => why,
             None => String::new(),
@@ -157,6 +165,10 @@ impl Authorizer {
     /// not be resolved.
     pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> (Vec<Rule>, Vec<String>) {
         self.read().rules_for(user, namespace)
+    }
+
+    fn node_pods(&self) -> Option<&dyn NodePods> {
+        self.nodes.get().map(|nodes| &**nodes)
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Rbac> {

@@ -14,7 +14,8 @@ impl NodePods for Pods {
 fn authorizer() -> Authorizer {
     let pod = json!({"metadata": {"namespace": "n", "name": "p"}, "spec": {"nodeName": "n1", "serviceAccountName": "sa",
         "volumes": [{"secret": {"secretName": "s"}}]}});
-    let authorizer = Authorizer::new(Some(Arc::new(Pods(vec![pod]))));
+    let authorizer = Authorizer::default();
+    authorizer.set_node_pods(Arc::new(Pods(vec![pod])));
     for (resource, object) in bootstrap::objects() {
         put(&authorizer, resource, &object);
     }

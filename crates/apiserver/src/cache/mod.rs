@@ -24,9 +24,18 @@ use crate::kind::Kind;
 
 const PREFIX: &str = "/registry/";
 
+/// Sees every change as it enters the cache, before readers that wait for it go on.
+pub trait Observer: Send + Sync {
+    /// An object is there or has changed (its stored bytes), or is gone.
+    fn apply(&self, key: &str, value: Option<&[u8]>);
+    /// Everything that was seen so far no longer counts; the current objects follow.
+    fn reset(&self);
+}
+
 /// The watch cache of one store.
 pub struct WatchCache {
     store: Arc<dyn Store>,
+    observer: Option<Arc<dyn Observer>>,
     resources: RwLock<BTreeMap<String, Arc<ResourceCache>>>,
     /// Everything up to this revision has been applied.
     applied: watch::Sender<Revision>,
@@ -36,6 +45,7 @@ impl WatchCache {
     /// Loads `kinds` from the store and starts to follow it. The task ends when the cache is dropped.
     pub async fn start(
         store: Arc<dyn Store>,
+        observer: Option<Arc<dyn Observer>>,
         kinds: impl IntoIterator<Item = Arc<Kind>>,
     ) -> Result<Arc<Self>, StoreError> {
         let all = store.range(PREFIX, None, 0, None).await?;
@@ -47,10 +57,14 @@ impl WatchCache {
             if let Some(resource) = resources.get(directory(&kv.key)) {
                 resource.load(kv);
             }
+            if let Some(observer) = &observer {
+                observer.apply(&kv.key, Some(&kv.value));
+            }
         }
         let stream = store.watch(PREFIX, all.revision)?;
         let cache = Arc::new(Self {
             store,
+            observer,
             resources: RwLock::new(resources),
             applied: watch::Sender::new(all.revision),
         });
@@ -110,6 +124,12 @@ impl WatchCache {
     }
 
     fn apply(&self, batch: &store::WatchBatch) {
+        if let Some(observer) = &self.observer {
+            for event in &batch.events {
+                let value = (event.kind == store::EventKind::Put).then_some(&*event.kv.value);
+                observer.apply(&event.kv.key, value);
+            }
+        }
         let mut rest = batch.events.as_slice();
         while let Some(first) = rest.first() {
             let dir = directory(&first.kv.key);
@@ -131,6 +151,10 @@ impl WatchCache {
     async fn reload(&self) -> Result<Revision, StoreError> {
         let all = self.store.range(PREFIX, None, 0, None).await?;
         let mut by_dir: BTreeMap<&str, Vec<&store::KeyValue>> = BTreeMap::new();
+        if let Some(observer) = &self.observer {
+            observer.reset();
+            all.kvs.iter().for_each(|kv| observer.apply(&kv.key, Some(&kv.value)));
+        }
         for kv in &all.kvs {
             by_dir.entry(directory(&kv.key)).or_default().push(kv);
         }

@@ -77,7 +77,7 @@ impl DeleteOptions {
         Ok(options)
     }
 
-    fn from_body(body: &Value) -> Result<Self, ApiError> {
+    pub fn from_body(body: &Value) -> Result<Self, ApiError> {
         let grace = &body["gracePeriodSeconds"];
         if !grace.is_null() && !grace.is_i64() {
             return Err(ApiError::bad_request(format!(

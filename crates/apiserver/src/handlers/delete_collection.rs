@@ -1,7 +1,5 @@
 //! DELETE of a collection: every selected object, one by one.
 
-use std::sync::Mutex;
-
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -23,17 +21,7 @@ pub(crate) async fn delete_collection(call: &Call) -> Result<Response<Body>, Api
         if call.kind.namespaced {
             info.namespace = entry.namespace().to_owned();
         }
-        let one = Call {
-            server: call.server.clone(),
-            kind: call.kind.clone(),
-            info,
-            user: call.user.clone(),
-            query: call.query.clone(),
-            headers: call.headers.clone(),
-            body: call.body.clone(),
-            output: call.output,
-            warnings: Mutex::default(),
-        };
+        let one = call.on(call.kind.clone(), info);
         match delete_object(&one, &options).await {
             Ok(Deleted::Object(object, _) | Deleted::Gone(object)) => items.push(item(call, object)),
             // Gone already is what was wanted.

@@ -1,0 +1,105 @@
+//! Subresources that change one part of an object: namespace finalizers, approvals, ephemeral
+//! containers, resizes.
+
+use http::{Response, StatusCode};
+use schema::field::{Error, ErrorList, Path};
+use schema::types;
+use serde_json::Value;
+
+use super::patch;
+use super::update::{Change, Part, change_object};
+use crate::body::Body;
+use crate::call::Call;
+use crate::codec;
+use crate::managed_fields;
+use crate::object::{meta, set_meta};
+use crate::status::ApiError;
+
+/// Which part, as JSON pointers from the root.
+pub(crate) struct Fields(pub &'static [&'static str]);
+
+/// `spec.finalizers` of a namespace.
+pub(crate) const FINALIZERS: Fields = Fields(&["/spec/finalizers"]);
+/// The conditions of a certificate signing request.
+pub(crate) const APPROVAL: Fields = Fields(&["/status/conditions"]);
+/// `spec.ephemeralContainers` of a pod.
+pub(crate) const EPHEMERAL: Fields = Fields(&["/spec/ephemeralContainers"]);
+/// What a resize may change; the rest of a container stays.
+pub(crate) const RESIZE: Fields = Fields(&["/spec/containers", "/spec/initContainers", "/spec/resources"]);
+
+/// PUT or PATCH: the named fields are taken over, everything else stays.
+pub(crate) async fn change(call: &Call, fields: &Fields) -> Result<Response<Body>, ApiError> {
+    let dry_run = call.dry_run()?;
+    let manager = call.manager();
+    let subresource = call.info.subresource.clone();
+    let given = if call.info.verb == "update" {
+        let mut object = call.decode_body()?;
+        super::update::check_name(call, &mut object)?;
+        super::create::check_namespace(call, &mut object)?;
+        Some(object)
+    } else {
+        None
+    };
+    let ty = types::get(&call.kind.schema);
+    let patch = if given.is_none() { patch::parse(call, ty)? } else { None };
+    let make = |old: &Value| {
+        let wanted = match (&given, &patch) {
+            (Some(object), _) => object.clone(),
+            (None, Some(patch)) => {
+                let patched = patch.apply(call, old, ty)?;
+                codec::normalise(&call.kind, patched.clone(), codec::strictness(&call.query))
+                    .map_err(|error| patch.invalid(&patched, &error))?
+                    .value
+            }
+            (None, None) => {
+                return Err(ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type"));
+            }
+        };
+        let mut new = old.clone();
+        for pointer in fields.0 {
+            copy(&wanted, &mut new, pointer);
+        }
+        let version = meta(&wanted, "resourceVersion");
+        set_meta(&mut new, "resourceVersion", if version.is_empty() { Value::Null } else { version.into() });
+        if subresource == "finalize" {
+            check_finalizers(call, &new)?;
+        }
+        managed_fields::track_update(call, old, &mut new, &manager, &subresource)?;
+        Ok(new)
+    };
+    let part =
+        if subresource == "ephemeralcontainers" || subresource == "resize" { Part::Sub } else { Part::Other };
+    let change = Change { part, subresource: &subresource, apply: &make, unconditional: true, dry_run };
+    Ok(change_object(call, &change).await?.respond(call, StatusCode::OK))
+}
+
+fn copy(from: &Value, to: &mut Value, pointer: &str) {
+    let Some((parent, key)) = pointer.rsplit_once('/') else { return };
+    let value = from.pointer(pointer).cloned();
+    let parent_key = parent.trim_start_matches('/');
+    if !to[parent_key].is_object() {
+        if value.is_none() {
+            return;
+        }
+        to[parent_key] = serde_json::json!({});
+    }
+    if let Some(map) = to[parent_key].as_object_mut() {
+        match value {
+            Some(value) => map.insert(key.to_owned(), value),
+            None => map.remove(key),
+        };
+    }
+}
+
+fn check_finalizers(call: &Call, namespace: &Value) -> Result<(), ApiError> {
+    let mut errors = ErrorList::new();
+    let path = Path::new("spec").child("finalizers");
+    for (index, name) in namespace["spec"]["finalizers"].as_array().into_iter().flatten().enumerate() {
+        let name = name.as_str().unwrap_or_default();
+        if name != "kubernetes" && !name.contains('/') {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(Error::invalid(&path.index(index), name, why));
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(call.invalid(&call.info.name, &errors)) }
+}

@@ -1,0 +1,223 @@
+//! PATCH of an object, its status or its scale: JSON patch, merge patch, strategic merge patch, apply.
+
+use http::header::CONTENT_TYPE;
+use http::{Response, StatusCode};
+use schema::decode::{DecodeError, Strictness};
+use schema::field::{Error, ErrorList, Path};
+use schema::patch::{self, PatchError};
+use schema::types::{self, Type};
+use serde_json::{Value, json};
+
+use super::create::{check_namespace, create_object};
+use super::update::{Change, Part, change_object, check_name};
+use crate::body::Body;
+use crate::call::{Call, invalid};
+use crate::codec;
+use crate::managed_fields;
+use crate::object::{meta, set_meta};
+use crate::status::ApiError;
+
+/// A parsed patch that is not an apply.
+pub(crate) enum Patch {
+    Json(Value),
+    Merge(Value),
+    Strategic(Value),
+}
+
+/// Reads the media type of the body and parses it. `None` for an apply.
+pub(crate) fn parse(call: &Call, ty: Option<&Type>) -> Result<Option<Patch>, ApiError> {
+    let media = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media = media.split(';').next().unwrap_or_default().trim();
+    let unsupported =
+        || ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type").about("", "", "");
+    let strictness = codec::strictness(&call.query);
+    let (patch, repeated) = match media {
+        "application/json-patch+json" => {
+            let (value, repeated) =
+                patch::parse_json(&call.body).map_err(|error| patch_error(call, error))?;
+            (Patch::Json(value), repeated)
+        }
+        "application/merge-patch+json" => {
+            let (value, repeated) =
+                patch::parse_merge(&call.body).map_err(|error| patch_error(call, error))?;
+            (Patch::Merge(value), repeated)
+        }
+        // Custom resources have no merge keys; upstream does not list the type for them either.
+        "application/strategic-merge-patch+json" if ty.is_some() => {
+            let (value, repeated) =
+                patch::parse_strategic(&call.body).map_err(|error| patch_error(call, error))?;
+            (Patch::Strategic(value), repeated)
+        }
+        "application/apply-patch+yaml" => return Ok(None),
+        _ => return Err(unsupported()),
+    };
+    match strictness {
+        Strictness::Strict if !repeated.is_empty() => {
+            return Err(strict_error(&repeated));
+        }
+        Strictness::Warn => repeated.into_iter().for_each(|text| call.warn(text)),
+        _ => {}
+    }
+    Ok(Some(patch))
+}
+
+impl Patch {
+    /// The patched tree, not yet checked against any type.
+    pub fn apply(&self, call: &Call, object: &Value, ty: Option<&Type>) -> Result<Value, ApiError> {
+        match (self, ty) {
+            (Self::Json(operations), _) => patch::json(object, operations),
+            (Self::Merge(patch), _) | (Self::Strategic(patch), None) => patch::merge(object, patch),
+            (Self::Strategic(patch), Some(ty)) => patch::strategic(object, patch, ty),
+        }
+        .map_err(|error| patch_error(call, error))
+    }
+
+    /// What upstream quotes when the result is no object of the kind: the object, or for a strategic
+    /// merge patch the patch in Go's notation.
+    pub fn invalid(&self, result: &Value, error: &DecodeError) -> ApiError {
+        let shown = match self {
+            Self::Strategic(patch) => schema::gotext::print(patch),
+            _ => result.to_string(),
+        };
+        if let DecodeError::Strict(fields) = error {
+            return strict_error(fields);
+        }
+        let mut errors = ErrorList::new();
+        errors.push(Error::invalid(&Path::new("patch"), shown, error.to_string()));
+        invalid("", "", "", &errors)
+    }
+}
+
+fn strict_error(fields: &[String]) -> ApiError {
+    ApiError::bad_request(format!("strict decoding error: {}", fields.join(", ")))
+}
+
+fn patch_error(_call: &Call, error: PatchError) -> ApiError {
+    match error {
+        PatchError::BadRequest(message) => ApiError::bad_request(message),
+        PatchError::Internal(message) => {
+            ApiError { code: 500, reason: "".into(), ..ApiError::bad_request(message) }
+        }
+        PatchError::Unprocessable(_) => {
+            ApiError::new(422, "Invalid", "the server rejected our request due to an error in our request")
+                .about("", "", "")
+        }
+    }
+}
+
+/// Answers a patch of the object or of its status.
+pub(crate) async fn patch(call: &Call, part: Part) -> Result<Response<Body>, ApiError> {
+    let dry_run = call.dry_run()?;
+    super::options::check_field_manager(call, "PatchOptions")?;
+    let ty = types::get(&call.kind.schema);
+    let subresource = call.info.subresource.as_str();
+    let Some(patch) = parse(call, ty)? else {
+        return apply(call, part, dry_run).await;
+    };
+    if call.query.get("force").is_some() {
+        let mut errors = ErrorList::new();
+        errors.push(Error::forbidden(&Path::new("force"), "may not be specified for non-apply patch"));
+        return Err(crate::call::invalid_options("PatchOptions", &errors));
+    }
+    let manager = call.manager();
+    let strictness = codec::strictness(&call.query);
+    let warned = std::sync::atomic::AtomicBool::new(false);
+    let make = |old: &Value| {
+        let patched = patch.apply(call, old, ty)?;
+        let decoded = codec::normalise(&call.kind, patched.clone(), strictness)
+            .map_err(|error| patch.invalid(&patched, &error))?;
+        check_type(call, &patch, &patched)?;
+        if !warned.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            decoded.warnings.iter().for_each(|text| call.warn(text.clone()));
+        }
+        let mut new = decoded.value;
+        managed_fields::dedup_owner_references(call, &mut new);
+        managed_fields::track_update(call, old, &mut new, &manager, subresource)?;
+        Ok(new)
+    };
+    let change = Change { part, subresource, apply: &make, unconditional: true, dry_run };
+    Ok(change_object(call, &change).await?.respond(call, StatusCode::OK))
+}
+
+/// A patch may not turn the object into one of another kind.
+fn check_type(call: &Call, patch: &Patch, patched: &Value) -> Result<(), ApiError> {
+    let kind = patched["kind"].as_str().unwrap_or_default();
+    let api_version = patched["apiVersion"].as_str().unwrap_or_default();
+    if (kind.is_empty() || kind == call.kind.kind)
+        && (api_version.is_empty() || api_version == call.kind.api_version())
+    {
+        return Ok(());
+    }
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let why = codec::wrong_kind(&codec::Target::of(&call.kind), group, version, kind);
+    Err(patch.invalid(patched, &DecodeError::Type(why)))
+}
+
+/// Answers a server-side apply, creating the object where it does not exist.
+async fn apply(call: &Call, part: Part, dry_run: bool) -> Result<Response<Body>, ApiError> {
+    let manager = call.query.text("fieldManager");
+    if manager.is_empty() {
+        let mut errors = ErrorList::new();
+        errors.push(Error::required(&Path::new("fieldManager"), "is required for apply patch"));
+        return Err(crate::call::invalid_options("PatchOptions", &errors));
+    }
+    let force = call.query.flag("force");
+    let mut config = parse_apply(call)?;
+    let exists = call.server.current(&call.kind, &call.info.namespace, &call.info.name).await?.is_some();
+    if !exists {
+        if part != Part::Main {
+            return Err(call.not_found());
+        }
+        if !meta(&config, "uid").is_empty() {
+            let why = format!(
+                "uid mismatch: the provided object specified uid {}, and no existing object was found",
+                meta(&config, "uid")
+            );
+            return Err(ApiError::conflict(&call.kind.group, &call.kind.plural, &call.info.name, &why));
+        }
+        check_name(call, &mut config)?;
+        check_namespace(call, &mut config)?;
+        let empty = json!({"apiVersion": call.kind.api_version(), "kind": call.kind.kind, "metadata": {}});
+        let mut object = managed_fields::apply(call, &empty, &config, manager, force, "")?;
+        // A create has no version to be compared with.
+        if !meta(&object, "resourceVersion").is_empty() {
+            return Err(ApiError::modified(&call.kind.group, &call.kind.plural, &call.info.name));
+        }
+        set_meta(&mut object, "name", call.info.name.clone().into());
+        match create_object(call, object, dry_run).await {
+            // Somebody else created it in between: apply to that.
+            Err(error) if error.reason == "AlreadyExists" => {}
+            outcome => return Ok(outcome?.respond(call, StatusCode::CREATED)),
+        }
+    }
+    let subresource = call.info.subresource.as_str();
+    let make = |old: &Value| managed_fields::apply(call, old, &config, manager, force, subresource);
+    let change = Change { part, subresource, apply: &make, unconditional: true, dry_run };
+    Ok(change_object(call, &change).await?.respond(call, StatusCode::OK))
+}
+
+fn parse_apply(call: &Call) -> Result<Value, ApiError> {
+    let decoding = |why: &dyn std::fmt::Display| ApiError::bad_request(format!("error decoding YAML: {why}"));
+    let config = match schema::decode::json_to_value(&call.body) {
+        Ok(config) => config,
+        Err(_) => schema::decode::yaml_to_value(&call.body)
+            .map_err(|error| decoding(&format!("error converting YAML to JSON: {error}")))?,
+    };
+    if !config.is_object() && !config.is_null() {
+        let kind = schema::gotext::kind(&config);
+        return Err(decoding(&format!(
+            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+        )));
+    }
+    let kind = config["kind"].as_str().unwrap_or_default();
+    let api_version = config["apiVersion"].as_str().unwrap_or_default();
+    if kind != call.kind.kind || api_version != call.kind.api_version() {
+        let shown =
+            if api_version.contains('/') { api_version.to_owned() } else { format!("/{api_version}") };
+        return Err(ApiError::bad_request(format!("invalid object type: {shown}, Kind={kind}")));
+    }
+    if config["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
+        return Err(ApiError::bad_request("metadata.managedFields must be nil"));
+    }
+    Ok(config)
+}

@@ -1,0 +1,169 @@
+//! The scale subresource: `autoscaling/v1` Scale over any kind that has replicas.
+
+use http::{Response, StatusCode};
+use schema::decode::Strictness;
+use schema::field::{Error, ErrorList, Path};
+use schema::types;
+use serde_json::{Map, Value, json};
+
+use super::create::Outcome;
+use super::patch;
+use super::update::{Change, Part, change_object};
+use crate::body::Body;
+use crate::call::{Call, invalid};
+use crate::codec::{self, Target};
+use crate::kind::ScalePaths;
+use crate::managed_fields;
+use crate::object::{meta, set_meta};
+use crate::status::ApiError;
+
+/// Answers GET, PUT and PATCH.
+pub(crate) async fn scale(call: &Call, paths: &ScalePaths) -> Result<Response<Body>, ApiError> {
+    let target = Target::named("autoscaling", "v1", "Scale");
+    match call.info.verb.as_str() {
+        "get" => {
+            let entry = call.server.current(&call.kind, &call.info.namespace, &call.info.name).await?;
+            let entry = entry.ok_or_else(|| call.not_found())?;
+            Ok(call.respond_object(StatusCode::OK, &scale_of(paths, &call.value_of(&entry))))
+        }
+        "update" => {
+            let decoded =
+                codec::decode_as(&target, &call.body, &call.headers, codec::strictness(&call.query))?;
+            let new = call.take_decoded(decoded);
+            change(call, paths, &|_| Ok(new.clone())).await
+        }
+        _ => {
+            let ty = types::of_kind("autoscaling", "v1", "Scale");
+            let Some(patch) = patch::parse(call, ty)? else { return apply(call, paths).await };
+            let make = |old: &Value| {
+                let patched = patch.apply(call, old, ty)?;
+                let Some(ty) = ty else { return Ok(patched) };
+                let decoded = schema::decode::decode_value(patched.clone(), ty, Strictness::Ignore);
+                Ok(decoded.map_err(|error| patch.invalid(&patched, &error))?.value)
+            };
+            change(call, paths, &make).await
+        }
+    }
+}
+
+/// An apply of a Scale sets the replicas, and owns them.
+async fn apply(call: &Call, paths: &ScalePaths) -> Result<Response<Body>, ApiError> {
+    let decoded = schema::decode::yaml_to_value(&call.body)
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let replicas = decoded["spec"]["replicas"].clone();
+    let make = |old: &Value| {
+        let mut new = old.clone();
+        if !replicas.is_null() {
+            new["spec"]["replicas"] = replicas.clone();
+        }
+        Ok(new)
+    };
+    change(call, paths, &make).await
+}
+
+type Make<'a> = &'a (dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync);
+
+async fn change(call: &Call, paths: &ScalePaths, make: Make<'_>) -> Result<Response<Body>, ApiError> {
+    let dry_run = call.dry_run()?;
+    let manager = call.manager();
+    let apply = |old: &Value| {
+        let scale = make(&scale_of(paths, old))?;
+        check(call, &scale)?;
+        let mut new = old.clone();
+        let version = meta(&scale, "resourceVersion");
+        set_meta(&mut new, "resourceVersion", if version.is_empty() { Value::Null } else { version.into() });
+        set_pointer(&mut new, &paths.spec_replicas, json!(scale["spec"]["replicas"].as_i64().unwrap_or(0)));
+        managed_fields::track_update(call, old, &mut new, &manager, "scale")?;
+        Ok(new)
+    };
+    let change =
+        Change { part: Part::Main, subresource: "scale", apply: &apply, unconditional: true, dry_run };
+    let outcome = change_object(call, &change).await?;
+    let mut object = match outcome {
+        Outcome::Stored(entry) => entry.to_value(),
+        Outcome::Dry(value) => value,
+    };
+    call.from_storage(&mut object);
+    Ok(call.respond_object(StatusCode::OK, &scale_of(paths, &object)))
+}
+
+fn check(call: &Call, scale: &Value) -> Result<(), ApiError> {
+    let (name, given) = (call.info.name.as_str(), meta(scale, "name"));
+    if !given.is_empty() && given != name {
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        )));
+    }
+    let mut errors = ErrorList::new();
+    if let Some(replicas) = scale["spec"]["replicas"].as_i64().filter(|replicas| *replicas < 0) {
+        let path = Path::new("spec").child("replicas");
+        errors.push(Error::invalid(&path, replicas, "must be greater than or equal to 0"));
+    }
+    if errors.is_empty() { Ok(()) } else { Err(invalid("autoscaling", "Scale", name, &errors)) }
+}
+
+/// The Scale that shows an object.
+fn scale_of(paths: &ScalePaths, object: &Value) -> Value {
+    let mut metadata = Map::new();
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        if let Some(value) = object["metadata"].get(field) {
+            metadata.insert(field.to_owned(), value.clone());
+        }
+    }
+    let number = |pointer: &str| object.pointer(pointer).and_then(Value::as_i64).unwrap_or(0);
+    let replicas = number(&paths.spec_replicas);
+    let mut status = json!({"replicas": number(&paths.status_replicas)});
+    let selector = paths
+        .selector
+        .as_ref()
+        .and_then(|pointer| object.pointer(pointer))
+        .map(selector_text)
+        .unwrap_or_default();
+    if !selector.is_empty() {
+        status["selector"] = selector.into();
+    }
+    let spec = if replicas == 0 { json!({}) } else { json!({"replicas": replicas}) };
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status})
+}
+
+/// A selector as text: from a LabelSelector, a plain map, or text already.
+fn selector_text(selector: &Value) -> String {
+    if let Some(text) = selector.as_str() {
+        return text.to_owned();
+    }
+    let is_label_selector =
+        selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some();
+    let labels = if is_label_selector { &selector["matchLabels"] } else { selector };
+    let mut terms: Vec<(String, String)> = Vec::new();
+    for (key, value) in labels.as_object().into_iter().flatten() {
+        terms.push((key.clone(), format!("{key}={}", value.as_str().unwrap_or_default())));
+    }
+    for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
+        let key = expression["key"].as_str().unwrap_or_default();
+        let mut values: Vec<&str> =
+            expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        values.sort_unstable();
+        let values = values.join(",");
+        let term = match expression["operator"].as_str() {
+            Some("In") => format!("{key} in ({values})"),
+            Some("NotIn") => format!("{key} notin ({values})"),
+            Some("Exists") => key.to_owned(),
+            _ => format!("!{key}"),
+        };
+        terms.push((key.to_owned(), term));
+    }
+    terms.sort_by(|a, b| a.0.cmp(&b.0));
+    terms.into_iter().map(|(_, term)| term).collect::<Vec<_>>().join(",")
+}
+
+/// Sets what a JSON pointer of plain keys points to, making the objects on the way.
+fn set_pointer(object: &mut Value, pointer: &str, value: Value) {
+    let mut at = object;
+    for key in pointer.split('/').skip(1) {
+        if !at.is_object() {
+            *at = json!({});
+        }
+        at = &mut at[key];
+    }
+    *at = value;
+}
