@@ -1,5 +1,7 @@
 //! Kinds of the core group other than Pod.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
 use super::fill::Fill;
@@ -77,8 +79,12 @@ pub fn service(object: &mut Value) {
     }
 }
 
-/// Secret.
+/// Secret. Plain strings are a way to write data; they are never stored.
 pub fn secret(object: &mut Value) {
+    let plain = object.as_object_mut().and_then(|secret| secret.remove("stringData"));
+    for (key, text) in plain.as_ref().and_then(Value::as_object).into_iter().flatten() {
+        object.filled("data")[key] = json!(BASE64.encode(text.as_str().unwrap_or_default()));
+    }
     object.fill("type", "Opaque");
 }
 
@@ -93,12 +99,33 @@ pub fn namespace(object: &mut Value) {
 
 /// Node: all of it can be used unless somebody says otherwise.
 pub fn node(object: &mut Value) {
+    same_first(object.filled("spec"), "podCIDR", "podCIDRs", None);
     let status = object.filled("status");
     if status.lacks("allocatable") && !status.lacks("capacity") {
         status["allocatable"] = status["capacity"].clone();
     }
     resources::round_up(status.field("capacity"));
     resources::round_up(status.field("allocatable"));
+}
+
+/// A field from before there could be several, and its successor: the old one decides.
+pub fn same_first(object: &mut Value, one: &str, several: &str, item_field: Option<&str>) {
+    let first = match (object[several].get(0), item_field) {
+        (Some(item), Some(field)) => item[field].clone(),
+        (Some(item), None) => item.clone(),
+        (None, _) => Value::Null,
+    };
+    let single = object.text(one).to_owned();
+    if single.is_empty() {
+        if !first.is_null() {
+            object[one] = first;
+        }
+    } else if first != single.as_str() {
+        object[several] = match item_field {
+            Some(field) => json!([{ field: single }]),
+            None => json!([single]),
+        };
+    }
 }
 
 /// PersistentVolume.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::core::claim_spec;
+use super::core::{claim_spec, same_first};
 use super::fill::Fill;
 use super::resources;
 
@@ -23,6 +23,10 @@ pub fn pod(pod: &mut Value) {
         }
     }
     pod_spec(spec);
+    // A negative period was once accepted; it means "at once".
+    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|period| period < 0) {
+        spec["terminationGracePeriodSeconds"] = json!(1);
+    }
     status(pod);
 }
 
@@ -46,7 +50,8 @@ fn pod_spec(spec: &mut Value) {
 }
 
 fn status(pod: &mut Value) {
-    let Some(status) = pod.field("status") else { return };
+    let Some(status) = pod.field("status").filter(|status| status.is_object()) else { return };
+    same_first(status, "podIP", "podIPs", Some("ip"));
     for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
         for container in status.items(list) {
             resources::round_up(container.field("allocatedResources"));

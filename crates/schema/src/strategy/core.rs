@@ -94,6 +94,7 @@ fn set_template_generation(daemon_set: &mut Value, generation: i64) {
 /// A new volume is pending since now.
 pub fn persistent_volume_create(volume: &mut Value) {
     volume["status"] = json!({"phase": "Pending", "lastPhaseTransitionTime": now()});
+    protect(volume, "kubernetes.io/pv-protection");
 }
 
 fn now() -> String {
@@ -116,6 +117,7 @@ pub fn persistent_volume_status_update(new: &mut Value, old: &Value) {
 /// A new claim is pending; both ways to name a data source say the same.
 pub fn persistent_volume_claim_create(claim: &mut Value) {
     claim["status"] = json!({"phase": "Pending"});
+    protect(claim, "kubernetes.io/pvc-protection");
     same_data_sources(claim);
 }
 
@@ -123,6 +125,55 @@ pub fn persistent_volume_claim_create(claim: &mut Value) {
 pub fn persistent_volume_claim_update(new: &mut Value, old: &Value) {
     prepare::keep(new, old, "status");
     same_data_sources(new);
+}
+
+/// Storage that is in use is not deleted: the finalizer of the protecting controller.
+fn protect(storage: &mut Value, finalizer: &str) {
+    let metadata = object(storage, "metadata");
+    if !metadata["finalizers"].is_array() {
+        metadata["finalizers"] = json!([]);
+    }
+    if let Some(finalizers) = metadata["finalizers"].as_array_mut()
+        && !finalizers.iter().any(|f| f == finalizer)
+    {
+        finalizers.push(json!(finalizer));
+    }
+}
+
+/// Bounds on unavailable pods of StatefulSets are behind a feature gate that is off.
+pub fn stateful_set_create(set: &mut Value) {
+    prepare::create(set);
+    drop_max_unavailable(set);
+}
+
+/// Bounds on unavailable pods of StatefulSets are behind a feature gate that is off.
+pub fn stateful_set_update(new: &mut Value, old: &Value) {
+    if old["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"].is_null() {
+        drop_max_unavailable(new);
+    }
+    prepare::update(new, old);
+}
+
+fn drop_max_unavailable(set: &mut Value) {
+    if let Some(rolling) =
+        set.pointer_mut("/spec/updateStrategy/rollingUpdate").and_then(Value::as_object_mut)
+    {
+        rolling.remove("maxUnavailable");
+    }
+}
+
+/// Topology of endpoints cannot be written any more.
+pub fn endpoint_slice_create(slice: &mut Value) {
+    prepare::start_generation(slice);
+    drop_topology(slice);
+}
+
+fn drop_topology(slice: &mut Value) {
+    for endpoint in slice.get_mut("endpoints").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(endpoint) = endpoint.as_object_mut() {
+            endpoint.remove("deprecatedTopology");
+        }
+    }
 }
 
 fn same_data_sources(claim: &mut Value) {
@@ -155,6 +206,9 @@ pub fn secret_update(new: &mut Value, old: &Value) {
 
 /// EndpointSlices count changes of content and labels.
 pub fn endpoint_slice_update(new: &mut Value, old: &Value) {
+    if new["endpoints"] != old["endpoints"] {
+        drop_topology(new);
+    }
     prepare::count_all(new, old);
     if new["metadata"]["labels"] != old["metadata"]["labels"] {
         prepare::bump_generation(new, old);

@@ -62,6 +62,12 @@ pub fn of(group: &str, kind: &str) -> &'static Strategy {
     rows::row(group, kind).unwrap_or(&GENERIC_ROW)
 }
 
+/// The row of a subresource that is updated with rules of its own (`ephemeralcontainers`,
+/// `resize`, `finalize`); statuses are part of the kind's row.
+pub fn of_subresource(group: &str, kind: &str, subresource: &str) -> Option<&'static Strategy> {
+    rows::subresource_row(group, kind, subresource)
+}
+
 impl Strategy {
     /// Everything wrong with a new object: the kind's own rules, then, only if they hold, the
     /// common ones.
@@ -104,13 +110,17 @@ fn common_update_errors(new: &Value, old: &Value) -> ErrorList {
 /// Only metadata, under the kind's rule for names.
 fn validate_named(object: &Value, name_rule: format::NameRule) -> ErrorList {
     let mut errs = ErrorList::new();
-    metadata::validate(&Node::root(object).at("metadata"), name_rule, &mut errs);
+    metadata::validate_common(&Node::root(object).at("metadata"), name_rule, &mut errs);
     errs
 }
 
 /// Only metadata, against what it was.
 fn validate_metadata_update(new: &Value, old: &Value) -> ErrorList {
     let mut errs = ErrorList::new();
-    metadata::validate_update(&Node::root(new).at("metadata"), &Node::root(old).at("metadata"), &mut errs);
+    metadata::validate_update_common(
+        &Node::root(new).at("metadata"),
+        &Node::root(old).at("metadata"),
+        &mut errs,
+    );
     errs
 }

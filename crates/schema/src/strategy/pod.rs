@@ -43,6 +43,52 @@ pub fn status_update(new: &mut Value, old: &Value) {
     keep_observed_generations(status, &old["status"]);
 }
 
+/// Through `ephemeralcontainers`, only ephemeral containers are added.
+pub fn ephemeral_containers_update(new: &mut Value, old: &Value) {
+    let wanted = new["spec"]["ephemeralContainers"].clone();
+    prepare::keep(new, old, "spec");
+    prepare::keep(new, old, "status");
+    if !wanted.is_null() {
+        new["spec"]["ephemeralContainers"] = wanted;
+    }
+    keep_metadata_but_version(new, old);
+    prepare::count_spec(new, old);
+}
+
+/// Through `resize`, only resources and resize policies of containers change.
+pub fn resize_update(new: &mut Value, old: &Value) {
+    let wanted = new["spec"].clone();
+    prepare::keep(new, old, "spec");
+    prepare::keep(new, old, "status");
+    let of = |list: &Value, name: &Value| {
+        list.as_array().into_iter().flatten().find(|c| c["name"] == *name).cloned()
+    };
+    for list in ["containers", "initContainers"] {
+        for container in new["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            let Some(wish) = of(&wanted[list], &container["name"]) else { continue };
+            for field in ["resources", "resizePolicy"] {
+                prepare::keep(container, &wish, field);
+            }
+        }
+    }
+    if let (Some(spec), true) = (new.get_mut("spec"), wanted.is_object()) {
+        prepare::keep(spec, &wanted, "resources");
+    }
+    keep_metadata_but_version(new, old);
+    prepare::count_spec(new, old);
+}
+
+fn keep_metadata_but_version(new: &mut Value, old: &Value) {
+    let version = new["metadata"]["resourceVersion"].clone();
+    let managed = new["metadata"]["managedFields"].clone();
+    prepare::keep(new, old, "metadata");
+    for (field, value) in [("resourceVersion", version), ("managedFields", managed)] {
+        if !value.is_null() {
+            new["metadata"][field] = value;
+        }
+    }
+}
+
 /// Conditions that do not say which generation they observed keep what they said before.
 fn keep_observed_generations(status: &mut Value, old: &Value) {
     let mut before: BTreeMap<&str, std::collections::VecDeque<&Value>> = BTreeMap::new();

@@ -37,6 +37,31 @@ const COUNTED_SPEC: Strategy =
 const COUNTED_CONTENT: Strategy =
     Strategy { prepare_create: prepare::start_generation, prepare_update: prepare::count_all, ..GENERIC };
 
+/// The row of a subresource that is updated with rules of its own.
+pub fn subresource_row(group: &str, kind: &str, subresource: &str) -> Option<&'static Strategy> {
+    static EPHEMERAL_CONTAINERS: Strategy = Strategy {
+        prepare_update: pod::ephemeral_containers_update,
+        validate_update: change!(rules::pod::ephemeral_containers_update),
+        ..GENERIC
+    };
+    static RESIZE: Strategy = Strategy {
+        prepare_update: pod::resize_update,
+        validate_update: change!(rules::pod::resize),
+        ..GENERIC
+    };
+    static FINALIZE: Strategy = Strategy {
+        prepare_update: prepare::keep_status,
+        validate_update: change!(cluster::namespace_finalize_update),
+        ..GENERIC
+    };
+    match (group, kind, subresource) {
+        ("", "Pod", "ephemeralcontainers") => Some(&EPHEMERAL_CONTAINERS),
+        ("", "Pod", "resize") => Some(&RESIZE),
+        ("", "Namespace", "finalize") => Some(&FINALIZE),
+        _ => None,
+    }
+}
+
 /// A changed object must satisfy what a new one must, and keep its identity.
 fn both(new: &Value, old: &Value, rule: fn(&Node) -> ErrorList) -> ErrorList {
     let (new, old) = (Node::root(new), Node::root(old));
@@ -98,7 +123,7 @@ rows! {
         },
         "Service" => Strategy {
             default: defaults::core::service,
-            prepare_create: prepare::clear_status,
+            prepare_create: service::create,
             prepare_update: service::update,
             validate: rule!(rules::core::service::service),
             validate_update: change!(rules::core::service::service_update),
@@ -116,6 +141,7 @@ rows! {
             prepare_create: core::namespace_create,
             prepare_update: core::namespace_update,
             validate: rule!(cluster::namespace),
+            validate_update: change!(cluster::namespace_update),
             validate_status_update: change!(cluster::namespace_status_update),
             ..GENERIC
         },
@@ -123,7 +149,7 @@ rows! {
             default: defaults::core::node, prepare_update: core::node_update,
             validate: rule!(cluster::node),
             validate_update: change!(cluster::node_update),
-            validate_status_update: change!(cluster::node_update),
+            validate_status_update: change!(cluster::node_status_update),
             ..GENERIC
         },
         "Secret" => Strategy {
@@ -135,6 +161,7 @@ rows! {
         "ServiceAccount" => Strategy {
             prepare_create: core::service_account_prepare,
             prepare_update: |new, _| core::service_account_prepare(new),
+            validate: rule!(named_subdomain),
             validate_update: |new, old| both(new, old, named_subdomain),
             ..GENERIC
         },
@@ -162,7 +189,7 @@ rows! {
         "LimitRange" => Strategy {
             default: defaults::core::limit_range,
             validate: rule!(limits::limit_range),
-            validate_update: |new, old| both(new, old, limits::limit_range),
+            validate_update: |new, _| limits::limit_range(&Node::root(new)),
             ..GENERIC
         },
         "ResourceQuota" => Strategy {
@@ -201,6 +228,8 @@ rows! {
         },
         "StatefulSet" => Strategy {
             default: defaults::apps::stateful_set,
+            prepare_create: core::stateful_set_create,
+            prepare_update: core::stateful_set_update,
             validate: rule!(apps::stateful_set),
             validate_update: change!(apps::stateful_set_update),
             validate_status_update: change!(apps::stateful_set_status_update),
@@ -253,6 +282,7 @@ rows! {
     "discovery.k8s.io" {
         "EndpointSlice" => Strategy {
             default: defaults::misc::endpoint_slice,
+            prepare_create: core::endpoint_slice_create,
             prepare_update: core::endpoint_slice_update,
             ..COUNTED_CONTENT
         },

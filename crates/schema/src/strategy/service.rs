@@ -5,6 +5,65 @@ use serde_json::{Value, json};
 
 use super::prepare;
 
+/// A new Service: one cluster IP is also the first of several.
+pub fn create(service: &mut Value) {
+    prepare::clear_status(service);
+    let Some(spec) = service.get_mut("spec").filter(|spec| spec.is_object()) else { return };
+    let first = spec["clusterIP"].clone();
+    if !is_empty(&first) && is_empty(&spec["clusterIPs"]) {
+        spec["clusterIPs"] = json!([first]);
+    }
+    drop_internal_policy(spec);
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value == "" || value.as_array().is_some_and(Vec::is_empty)
+}
+
+fn drop_internal_policy(spec: &mut Value) {
+    if spec["type"] == "ExternalName" {
+        remove(spec, "internalTrafficPolicy");
+    }
+}
+
+/// What was allocated stays when an update leaves it out, and the singular and plural of cluster
+/// IPs say the same.
+fn keep_allocated(is: &mut Value, was: &Value) {
+    let balanced_locally =
+        |spec: &Value| spec["type"] == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local";
+    let has_node_ports = |spec: &Value| spec["type"] == "NodePort" || spec["type"] == "LoadBalancer";
+    if is["type"] != "ExternalName" && was["type"] != "ExternalName" {
+        for field in ["clusterIP", "clusterIPs"] {
+            if is_empty(&is[field]) && !is_empty(&was[field]) {
+                is[field] = was[field].clone();
+            }
+        }
+    }
+    if has_node_ports(is) && has_node_ports(was) {
+        let (before, now) = (node_ports(was), node_ports(is));
+        let of = |name: &Value| {
+            let mut ports = was["ports"].as_array().into_iter().flatten();
+            ports.find(|port| port["name"] == *name).and_then(|port| port["nodePort"].as_i64())
+        };
+        for port in is["ports"].as_array_mut().into_iter().flatten() {
+            let old = of(&port["name"]).filter(|old| !(before.contains(old) && now.contains(old)));
+            if let (Some(old), 0) = (old, port["nodePort"].as_i64().unwrap_or(0)) {
+                port["nodePort"] = old.into();
+            }
+        }
+    }
+    if balanced_locally(is) && balanced_locally(was) && is["healthCheckNodePort"].as_i64().unwrap_or(0) == 0 {
+        prepare::keep(is, was, "healthCheckNodePort");
+    }
+    if is["clusterIP"] != was["clusterIP"] && is["clusterIPs"] == was["clusterIPs"] {
+        if is_empty(&is["clusterIP"]) {
+            remove(is, "clusterIPs");
+        } else {
+            is["clusterIPs"] = json!([is["clusterIP"]]);
+        }
+    }
+}
+
 /// The status stays; fields that only the old type needed go.
 pub fn update(new: &mut Value, old: &Value) {
     prepare::keep(new, old, "status");
@@ -12,6 +71,8 @@ pub fn update(new: &mut Value, old: &Value) {
     if !is.is_object() {
         return;
     }
+    keep_allocated(is, &was);
+    drop_internal_policy(is);
     let loses = |is: &Value, needs: fn(&Value) -> bool| needs(&was) && !needs(is);
     let same = |is: &Value, field: &str| is[field] == was[field];
     let kind = |spec: &Value| spec["type"].as_str().unwrap_or_default().to_owned();

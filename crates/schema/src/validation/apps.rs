@@ -267,7 +267,10 @@ pub fn daemon_set_status_update(new: &Node, old: &Node) -> ErrorList {
 
 /// StatefulSet.
 pub fn stateful_set(object: &Node) -> ErrorList {
-    with_metadata(object, |spec, errs| {
+    let mut errs = ErrorList::new();
+    metadata::validate(&object.at("metadata"), format::name_is_label, &mut errs);
+    {
+        let (spec, errs) = (&object.at("spec"), &mut errs);
         stateful_set_spec(
             spec,
             |spec, errs| {
@@ -278,7 +281,8 @@ pub fn stateful_set(object: &Node) -> ErrorList {
             true,
             errs,
         );
-    })
+    }
+    errs
 }
 
 /// What of a StatefulSet's spec may change.

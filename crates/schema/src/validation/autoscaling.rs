@@ -22,7 +22,7 @@ const PERIOD_SECONDS_MAX: i64 = 1800;
 pub fn horizontal_pod_autoscaler(object: &Node) -> ErrorList {
     let mut errs = ErrorList::new();
     metadata::validate(&object.at("metadata"), format::name_is_subdomain, &mut errs);
-    spec(&object.at("spec"), 1, &mut errs);
+    spec(&object.at("spec"), 1, false, &mut errs);
     errs
 }
 
@@ -31,7 +31,9 @@ pub fn horizontal_pod_autoscaler_update(new: &Node, old: &Node) -> ErrorList {
     let mut errs = ErrorList::new();
     metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
     let scaled_to_zero = old.at("spec").at("minReplicas").opt_i64() == Some(0);
-    spec(&new.at("spec"), i64::from(!scaled_to_zero), &mut errs);
+    // A target that was given without a group before may stay so.
+    let groupless = !old.at("spec").at("scaleTargetRef").at("apiVersion").str().contains('/');
+    spec(&new.at("spec"), i64::from(!scaled_to_zero), groupless, &mut errs);
     errs
 }
 
@@ -43,7 +45,7 @@ pub fn horizontal_pod_autoscaler_status_update(new: &Node, old: &Node) -> ErrorL
     errs
 }
 
-fn spec(spec: &Node, lowest: i64, errs: &mut ErrorList) {
+fn spec(spec: &Node, lowest: i64, groupless: bool, errs: &mut ErrorList) {
     let (min, max) = (spec.at("minReplicas"), spec.at("maxReplicas"));
     if min.opt_i64().is_some_and(|min| min < lowest) {
         errs.push(min.invalid(format!("must be greater than or equal to {lowest}")));
@@ -56,7 +58,7 @@ fn spec(spec: &Node, lowest: i64, errs: &mut ErrorList) {
     if min.opt_i64().is_some_and(|min| max.i64() < min) {
         errs.push(max.invalid_i64("must be greater than or equal to `minReplicas`"));
     }
-    object_reference(&spec.at("scaleTargetRef"), true, errs);
+    object_reference(&spec.at("scaleTargetRef"), groupless, errs);
     metrics(&spec.at("metrics"), &min, errs);
     if let Some(behavior) = spec.at("behavior").opt() {
         for direction in ["scaleUp", "scaleDown"] {

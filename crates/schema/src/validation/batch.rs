@@ -376,7 +376,7 @@ fn indexes_count(text: &str, completions: i64) -> Result<i64, String> {
 
 /// A changed Job.
 pub fn job_update(new: &Node, old: &Node) -> ErrorList {
-    let mut errs = ErrorList::new();
+    let mut errs = job(new);
     metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
     let (spec, old_spec) = (new.at("spec"), old.at("spec"));
     job_spec_with_selector(&spec, &mut errs);

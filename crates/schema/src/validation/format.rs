@@ -48,6 +48,11 @@ fn label_key_byte(b: &u8) -> bool {
     b.is_ascii_alphanumeric() || b"-_.".contains(b)
 }
 
+/// Label keys and values count bytes, where everything else says characters.
+fn max_bytes_error(length: usize) -> String {
+    format!("must be no more than {length} bytes")
+}
+
 fn matches_label(text: &str) -> bool {
     edged(text, lower, lower_or_dash)
 }
@@ -147,7 +152,10 @@ pub fn label_key(text: &str) -> Vec<String> {
             name
         }
         [prefix, name] => {
-            errs.extend(dns1123_subdomain(prefix).iter().map(|e| format!("prefix part {e}")));
+            let wrong = dns1123_subdomain(prefix);
+            errs.extend(
+                wrong.iter().map(|e| format!("prefix part {}", e.replace("253 characters", "253 bytes"))),
+            );
             name
         }
         _ => {
@@ -158,7 +166,7 @@ pub fn label_key(text: &str) -> Vec<String> {
     if name.is_empty() {
         errs.push("name part must be non-empty".to_owned());
     } else if name.len() > 63 {
-        errs.push(format!("name part {}", max_length_error(63)));
+        errs.push(format!("name part {}", max_bytes_error(63)));
     }
     if !edged(name, u8::is_ascii_alphanumeric, label_key_byte) {
         errs.push(format!("name part {}", name_error()));
@@ -170,7 +178,7 @@ pub fn label_key(text: &str) -> Vec<String> {
 pub fn label_value(text: &str) -> Vec<String> {
     let mut errs = Vec::new();
     if text.len() > 63 {
-        errs.push(max_length_error(63));
+        errs.push(max_bytes_error(63));
     }
     if !text.is_empty() && !edged(text, u8::is_ascii_alphanumeric, label_key_byte) {
         let rule = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or \

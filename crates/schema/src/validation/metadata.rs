@@ -11,8 +11,14 @@ const ANNOTATIONS_MAX_BYTES: usize = 256 << 10;
 /// How long the name of a field manager may be, in bytes.
 const FIELD_MANAGER_MAX_BYTES: usize = 128;
 
-/// A new object's metadata, with the kind's own rule for names.
+/// A new built-in object's metadata, with the kind's own rule for names.
 pub fn validate(meta: &Node, name_rule: format::NameRule, errs: &mut ErrorList) {
+    validate_common(meta, name_rule, errs);
+    known_finalizers(&meta.at("finalizers"), errs);
+}
+
+/// A new object's metadata, with the kind's own rule for names.
+pub fn validate_common(meta: &Node, name_rule: format::NameRule, errs: &mut ErrorList) {
     let (generate_name, name) = (meta.at("generateName"), meta.at("name"));
     if !generate_name.is_empty() {
         let wrong = name_rule(generate_name.str(), true);
@@ -38,8 +44,14 @@ pub fn validate(meta: &Node, name_rule: format::NameRule, errs: &mut ErrorList) 
     managed_fields(&meta.at("managedFields"), errs);
 }
 
-/// A changed object's metadata against what it was.
+/// A changed built-in object's metadata against what it was.
 pub fn validate_update(new: &Node, old: &Node, errs: &mut ErrorList) {
+    validate_update_common(new, old, errs);
+    known_finalizers(&new.at("finalizers"), errs);
+}
+
+/// A changed object's metadata against what it was.
+pub fn validate_update_common(new: &Node, old: &Node, errs: &mut ErrorList) {
     if old.at("deletionTimestamp").is_set() {
         no_new_finalizers(&new.at("finalizers"), &old.at("finalizers"), errs);
     }
@@ -140,6 +152,23 @@ pub fn finalizers(finalizers: &Node, errs: &mut ErrorList) {
     let all = finalizers.strings();
     if all.contains(&"orphan") && all.contains(&"foregroundDeletion") {
         errs.push(finalizers.invalid("finalizer orphan and foregroundDeletion cannot be both set"));
+    }
+}
+
+/// Finalizers of built-in objects are Kubernetes' own, or have a domain.
+fn known_finalizers(finalizers: &Node, errs: &mut ErrorList) {
+    for finalizer in finalizers.items() {
+        known_finalizer(&finalizer, errs);
+    }
+}
+
+/// One such finalizer.
+pub fn known_finalizer(finalizer: &Node, errs: &mut ErrorList) {
+    let standard = ["kubernetes", "orphan", "foregroundDeletion"];
+    if !finalizer.str().contains('/') && !standard.contains(&finalizer.str()) {
+        errs.push(
+            finalizer.invalid_str("name is neither a standard finalizer name nor is it fully qualified"),
+        );
     }
 }
 

@@ -17,10 +17,14 @@ pub fn namespace(object: &Node) -> ErrorList {
 
 fn finalizer(name: &Node, errs: &mut ErrorList) {
     rules::formatted(name, format::label_key, errs);
-    let standard = ["kubernetes", "orphan", "foregroundDeletion"];
-    if !name.str().contains('/') && !standard.contains(&name.str()) {
-        errs.push(name.invalid_str("name is neither a standard finalizer name nor is it fully qualified"));
-    }
+    metadata::known_finalizer(name, errs);
+}
+
+/// A changed Namespace.
+pub fn namespace_update(new: &Node, old: &Node) -> ErrorList {
+    let mut errs = namespace(new);
+    metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
+    errs
 }
 
 /// A changed status of a namespace: the phase follows the deletion.
@@ -61,8 +65,15 @@ pub fn node(object: &Node) -> ErrorList {
     errs
 }
 
-/// A changed Node, whether its spec or its status.
+/// A changed Node.
 pub fn node_update(new: &Node, old: &Node) -> ErrorList {
+    let mut errs = node(new);
+    errs.extend(node_status_update(new, old));
+    errs
+}
+
+/// A changed status of a Node.
+pub fn node_status_update(new: &Node, old: &Node) -> ErrorList {
     let mut errs = ErrorList::new();
     metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
     node_resources(new, &mut errs);

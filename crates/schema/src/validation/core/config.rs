@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::super::metadata::immutable;
 use super::super::{format, metadata, rules};
 use crate::cursor::Node;
+use crate::decode::json_to_value;
 use crate::field::{Error, ErrorList, Path};
 
 /// How many bytes all values of an object may have together.
@@ -116,26 +117,15 @@ fn docker_config(config: &Node, errs: &mut ErrorList) {
 
 /// What Go's decoder says about bytes that should be a JSON object.
 fn go_json_problem(bytes: &[u8]) -> Option<String> {
-    match serde_json::from_slice::<Value>(bytes) {
-        Ok(Value::Object(_) | Value::Null) => None,
-        Ok(other) => {
-            let kind = match other {
-                Value::String(_) => "string",
-                Value::Number(_) => "number",
-                Value::Bool(_) => "bool",
-                _ => "array",
-            };
-            Some(format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"))
-        }
-        Err(error) if error.is_eof() => Some("unexpected end of JSON input".to_owned()),
-        Err(error) => {
-            let at = bytes.get(error.column().saturating_sub(1)).copied().unwrap_or_default();
-            let character = char::from(at);
-            let place =
-                if error.column() <= 1 { "looking for beginning of value" } else { "after top-level value" };
-            Some(format!("invalid character '{character}' {place}"))
-        }
-    }
+    let kind = match json_to_value(bytes) {
+        Ok(Value::Object(_) | Value::Null) => return None,
+        Ok(Value::String(_)) => "string",
+        Ok(Value::Number(_)) => "number",
+        Ok(Value::Bool(_)) => "bool",
+        Ok(Value::Array(_)) => "array",
+        Err(error) => return Some(error.to_string()),
+    };
+    Some(format!("json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"))
 }
 
 /// A changed Secret.
