@@ -1,0 +1,294 @@
+//! Brings a cluster up, stage by stage, and down again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::user::UserInfo;
+use apiserver::kind::Registry;
+use apiserver::pki::Pki;
+use apiserver::{ApiServer, KubeletAccess};
+use client::{CancellationToken, Informers};
+use k8s_openapi::api::core::v1::{Node, ServiceAccount};
+use kube::api::Api;
+use simnodes::SimNodes;
+use store_embedded::Embedded;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::error::StartError;
+use crate::files::{at, create_private_dir, write_private};
+use crate::kubeconfig::kubeconfig;
+use crate::nodes::{RuntimeInUse, boot_simulated};
+use crate::run_state::{RunState, process_start};
+use crate::{Component, Options};
+
+/// How long the cluster may take from its start until it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(120);
+/// How long the components may take to stop.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// A step of the start that is done.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// What was done, in a few words.
+    pub what: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A running cluster.
+pub struct Cluster {
+    /// The API server's URL.
+    pub url: String,
+    /// The kubeconfig file.
+    pub kubeconfig: PathBuf,
+    /// What the nodes are made of.
+    pub runtime: RuntimeInUse,
+    /// From the call of [`start`] to the API being served and every node from the start being ready.
+    pub ready_in: Duration,
+    server: ApiServer,
+    store: Arc<Embedded>,
+    options: Options,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Cluster {
+    /// A client in this process with all rights.
+    pub fn client(&self) -> kube::Client {
+        client::in_process(self.server.clone(), UserInfo::component("kobune"))
+    }
+
+    /// Stops everything in order. What was acknowledged is on disk; pods on real nodes are stopped.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        self.server.shut_down();
+        let drained = tokio::time::timeout(STOP_WITHIN, async { while self.tasks.join_next().await.is_some() {} });
+        if drained.await.is_err() {
+            tracing::warn!(seconds = STOP_WITHIN.as_secs(), "components did not stop in time; giving them up");
+            self.tasks.abort_all();
+        }
+        if let Err(error) = self.store.close().await {
+            tracing::error!(%error, "the store did not close cleanly; what was acknowledged is on disk");
+        }
+        RunState::remove(&self.options.data_dir);
+    }
+}
+
+/// Starts a cluster and waits until it is ready. `report` is told each stage as it is done.
+///
+/// # Errors
+/// When something it needs cannot be had; what was started is stopped again.
+pub async fn start(options: Options, report: impl FnMut(&Stage)) -> Result<Cluster, StartError> {
+    let began = Instant::now();
+    let mut stages = Stages { report, last: began };
+
+    create_private_dir(&options.data_dir)?;
+    if let Some(running) = RunState::read(&options.data_dir).filter(RunState::is_alive) {
+        return Err(StartError::Running { dir: options.data_dir.clone(), pid: running.pid });
+    }
+    let tokens = read_tokens(&options)?;
+    // Claim the address first: the likeliest mistake should cost no time and change nothing.
+    let listener = TcpListener::bind(options.listen)
+        .await
+        .map_err(|cause| StartError::Listen { address: options.listen, cause })?;
+    let address =
+        listener.local_addr().map_err(|cause| StartError::Listen { address: options.listen, cause })?;
+
+    let store = Arc::new(open_store(&options).await?);
+    stages.done("store opened");
+
+    let pki = Pki::load_or_create(&options.data_dir.join("pki"))?;
+    let bare = options.components.is_bare_apiserver();
+    let mut config = apiserver::Config::new(store.clone());
+    config.registry = if bare { Registry::builtin() } else { Registry::with_platform() };
+    config.tokens = tokens;
+    config.service_account_key_pem = pki.service_account_key_pem().to_owned();
+    config.kubelets =
+        Some(KubeletAccess { client: pki.kubelet_client()?, ca_pem: pki.ca_pem().to_owned() });
+    config.advertise = Some(address);
+    let server = ApiServer::start(config).await?;
+
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let tls = pki.server_config(&[address.ip()], &options.tls_names)?;
+    tasks.spawn(apiserver::serve(listener, tls, server.clone(), stop.clone().cancelled_owned()));
+    let url = format!("https://{}", client_address(address));
+    let kubeconfig_path = options.data_dir.join("kubeconfig");
+    write_private(&kubeconfig_path, kubeconfig(&url, pki.ca_pem(), &pki.admin()?).as_bytes())?;
+    stages.done(format!("API served at {url}"));
+
+    let mut cluster = Cluster {
+        url,
+        kubeconfig: kubeconfig_path,
+        runtime: RuntimeInUse::None,
+        ready_in: Duration::ZERO,
+        server,
+        store,
+        options,
+        stop,
+        tasks,
+    };
+    if let Err(error) = bring_up(&mut cluster, &pki, &mut stages).await {
+        cluster.stop().await;
+        return Err(error);
+    }
+    cluster.ready_in = began.elapsed();
+    Ok(cluster)
+}
+
+/// Starts the components around the API server and waits for the cluster to be ready.
+async fn bring_up(
+    cluster: &mut Cluster,
+    pki: &Pki,
+    stages: &mut Stages<impl FnMut(&Stage)>,
+) -> Result<(), StartError> {
+    let informers = Informers::new(cluster.client());
+    start_control_plane(cluster, &informers, pki);
+    if !cluster.options.components.is_bare_apiserver() {
+        stages.done("control plane started");
+    }
+    if cluster.options.components.has(Component::Nodes) {
+        start_nodes(cluster, &informers).await?;
+    }
+    wait_ready(cluster).await?;
+    if cluster.options.components.has(Component::Nodes) && cluster.options.nodes > 0 {
+        let nodes = match cluster.options.nodes {
+            1 => "1 node ready".to_owned(),
+            nodes => format!("{nodes} nodes ready"),
+        };
+        stages.done(format!("{nodes}: {}", cluster.runtime));
+    }
+    RunState {
+        pid: std::process::id(),
+        process_start: process_start(std::process::id()).unwrap_or(0),
+        url: cluster.url.clone(),
+        nodes: cluster.runtime.to_string(),
+        components: cluster.options.components.to_string(),
+        started: base::clock::rfc3339(base::clock::now()),
+        private_containerd: cluster.runtime == RuntimeInUse::PrivateContainerd,
+    }
+    .write(&cluster.options.data_dir)
+}
+
+fn start_control_plane(cluster: &mut Cluster, informers: &Informers, pki: &Pki) {
+    let as_user = |name: &str| client::in_process(cluster.server.clone(), UserInfo::component(name));
+    let (components, stop) = (cluster.options.components.clone(), cluster.stop.clone());
+    if components.has(Component::Controllers) {
+        let config = controllers::Config {
+            client: as_user("system:kube-controller-manager"),
+            informers: informers.clone(),
+            root_ca: pki.ca_pem().to_owned(),
+        };
+        cluster.tasks.spawn(controllers::run(config, |_| true, stop.clone()));
+    }
+    if components.has(Component::Scheduler) {
+        cluster.tasks.spawn(scheduler::run(scheduler::Config::new(informers.clone()), stop.clone()));
+    }
+}
+
+async fn start_nodes(cluster: &mut Cluster, informers: &Informers) -> Result<(), StartError> {
+    let client = client::in_process(cluster.server.clone(), UserInfo::component("system:nodes"));
+    let engine =
+        SimNodes::start(client, informers, cluster.options.sim.clone(), cluster.stop.clone());
+    cluster.runtime = RuntimeInUse::Simulated { reason: None };
+    boot_simulated(&engine, cluster.options.nodes, cluster.options.sim_node)
+        .await
+        .map_err(|error| StartError::Runtime(format!("simulated nodes could not register: {error}")))
+}
+
+/// Waits until the API answers, pods can be created in `default`, and every node of ours is ready.
+async fn wait_ready(cluster: &Cluster) -> Result<(), StartError> {
+    let deadline = Instant::now() + READY_WITHIN;
+    loop {
+        match missing(cluster).await {
+            None => return Ok(()),
+            Some(missing) if Instant::now() >= deadline => {
+                return Err(StartError::NotReady { seconds: READY_WITHIN.as_secs(), missing });
+            }
+            Some(_) => tokio::time::sleep(Duration::from_millis(2)).await,
+        }
+    }
+}
+
+/// The first thing that is still missing, if any.
+async fn missing(cluster: &Cluster) -> Option<String> {
+    let (client, components) = (cluster.client(), &cluster.options.components);
+    if components.has(Component::Controllers) {
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
+        if !matches!(accounts.get_opt("default").await, Ok(Some(_))) {
+            return Some("the default service account".to_owned());
+        }
+    }
+    if components.has(Component::Nodes) && cluster.options.nodes > 0 {
+        let nodes: Api<Node> = Api::all(client);
+        let ready = match nodes.list(&kube::api::ListParams::default()).await {
+            Ok(nodes) => nodes.items.iter().filter(|node| is_ready(node)).count(),
+            Err(_) => 0,
+        };
+        if ready < cluster.options.nodes {
+            return Some(format!("{} of {} nodes", cluster.options.nodes - ready, cluster.options.nodes));
+        }
+    }
+    None
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn read_tokens(options: &Options) -> Result<Vec<apiserver::Token>, StartError> {
+    let Some(path) = &options.token_auth_file else { return Ok(Vec::new()) };
+    let text = std::fs::read_to_string(path).map_err(|cause| at(path, cause))?;
+    apiserver::parse_token_file(&text).map_err(|cause| StartError::Tokens { path: path.clone(), cause })
+}
+
+async fn open_store(options: &Options) -> Result<Embedded, StartError> {
+    let dir = options.data_dir.join("store");
+    match store_embedded::open(&dir, store_embedded::Options::default()).await {
+        Ok(store) => Ok(store),
+        Err(store_embedded::OpenError::Locked { pid: Some(pid), .. }) => {
+            Err(StartError::Running { dir: options.data_dir.clone(), pid })
+        }
+        Err(error) => Err(StartError::Store(error)),
+    }
+}
+
+/// The address by which clients on this machine reach a listener, also one on all interfaces.
+fn client_address(listen: std::net::SocketAddr) -> std::net::SocketAddr {
+    let mut address = listen;
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    address
+}
+
+/// Tells how long each stage took.
+struct Stages<R> {
+    report: R,
+    last: Instant,
+}
+
+impl<R: FnMut(&Stage)> Stages<R> {
+    fn done(&mut self, what: impl Into<String>) {
+        let now = Instant::now();
+        (self.report)(&Stage { what: what.into(), took: now.duration_since(self.last) });
+        self.last = now;
+    }
+}
+
+/// Removes what a cluster left that was not stopped in order. Does nothing after an orderly stop.
+///
+/// # Errors
+/// When the cluster still runs.
+pub async fn clean_up(data_dir: &std::path::Path) -> Result<(), StartError> {
+    let Some(state) = RunState::read(data_dir) else { return Ok(()) };
+    if state.is_alive() {
+        return Err(StartError::Running { dir: data_dir.to_owned(), pid: state.pid });
+    }
+    RunState::remove(data_dir);
+    Ok(())
+}
