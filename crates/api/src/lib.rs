@@ -2,6 +2,7 @@
 //! well-known names, and the types that k8s-openapi does not have (Karpenter's and our own).
 
 pub mod explain;
+pub mod instance;
 pub mod karpenter;
 pub mod names;
 pub mod quantity;
