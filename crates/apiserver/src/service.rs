@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use api::user::UserInfo;
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WARNING};
 use http::request::Parts;
@@ -12,7 +11,9 @@ use http_body_util::BodyExt;
 use crate::body::{Body, BoxError};
 use crate::call::Call;
 use crate::handlers::update::Part;
-use crate::handlers::{create, delete, delete_collection, get, list, update, watch};
+use crate::handlers::{
+    create, delete, delete_collection, get, list, part, patch, pod, scale, token, update, watch,
+};
 use crate::kind::{Action, Kind};
 use crate::metrics;
 use crate::negotiate::{Output, negotiate, negotiate_error};
@@ -53,6 +54,7 @@ where
     B::Error: Into<BoxError>,
 {
     let user = crate::authn::authenticate(&server, &parts)?;
+    let user = crate::authn::impersonate(&server, user, &parts)?;
     crate::authz::request::authorize(&server, &user, &info, &query)?;
     if !info.is_resource {
         return nonresource::handle(&server, &parts, &query, &user).await;
@@ -66,7 +68,7 @@ where
         _ => read_body(body).await?,
     };
     let transforms = true;
-    let output = if info.subresource.is_empty() || is_object_subresource(&kind, &info) {
+    let output = if info.subresource.is_empty() || is_negotiated(&kind, &info) {
         negotiate(&parts.headers, &query, transforms)?
     } else {
         Output::default()
@@ -97,9 +99,9 @@ fn find_kind<'a>(
     Ok(registry.resource(&info.group, &info.version, &info.resource))
 }
 
-fn is_object_subresource(kind: &Kind, info: &RequestInfo) -> bool {
+fn is_negotiated(kind: &Kind, info: &RequestInfo) -> bool {
     kind.subresource(&info.subresource)
-        .is_some_and(|sub| matches!(sub.action, Action::Status | Action::Scale(_)))
+        .is_some_and(|sub| !matches!(sub.action, Action::Log | Action::Exec | Action::Attach | Action::PortForward | Action::Proxy))
 }
 
 /// Whether the path and method are served at all.
@@ -178,9 +180,8 @@ async fn dispatch(call: &Call) -> Result<Response<Body>, ApiError> {
     match (call.kind.group.as_ref(), call.info.verb.as_str()) {
         (metrics::GROUP, "get") => return metrics::get(call).await,
         (metrics::GROUP, "list") => return metrics::list(call).await,
-        ("authentication.k8s.io" | "authorization.k8s.io", "create") => {
-            return crate::authz::request::review(call);
-        }
+        ("authentication.k8s.io" | "authorization.k8s.io", "create") => return crate::authz::request::review(call),
+        ("", "create") if call.kind.kind == "Binding" => return bind_by_collection(call).await,
         _ => {}
     }
     match call.info.verb.as_str() {
@@ -189,6 +190,7 @@ async fn dispatch(call: &Call) -> Result<Response<Body>, ApiError> {
         "watch" => watch::watch(call).await,
         "create" => create::create(call).await,
         "update" => update::update(call, Part::Main).await,
+        "patch" => patch::patch(call, Part::Main).await,
         "delete" => delete::delete(call).await,
         "deletecollection" => delete_collection::delete_collection(call).await,
         _ => Err(ApiError::method_not_allowed()),
@@ -200,10 +202,34 @@ async fn subresource(call: &Call) -> Result<Response<Body>, ApiError> {
         return Err(ApiError::no_such_path());
     };
     match (&sub.action, call.info.verb.as_str()) {
-        (Action::Status, "get") => get::get(call).await,
+        (Action::Scale(paths), _) => scale::scale(call, paths).await,
+        (Action::Binding, _) => pod::bind(call).await,
+        (Action::Eviction, _) => pod::evict(call).await,
+        (Action::Token, _) => token::create(call).await,
+        (
+            Action::Status
+            | Action::Finalize
+            | Action::Approval
+            | Action::EphemeralContainers
+            | Action::Resize,
+            "get",
+        ) => get::get(call).await,
         (Action::Status, "update") => update::update(call, Part::Status).await,
+        (Action::Status, "patch") => patch::patch(call, Part::Status).await,
+        (Action::Finalize, _) => part::change(call, &part::FINALIZERS).await,
+        (Action::Approval, _) => part::change(call, &part::APPROVAL).await,
+        (Action::EphemeralContainers, _) => part::change(call, &part::EPHEMERAL).await,
+        (Action::Resize, _) => part::change(call, &part::RESIZE).await,
         _ => Err(ApiError::method_not_allowed()),
     }
+}
+
+/// POST to `bindings`: the pod is named in the body.
+async fn bind_by_collection(call: &Call) -> Result<Response<Body>, ApiError> {
+    let pods = call.server.registry().resource("", "v1", "pods").cloned().ok_or_else(ApiError::no_such_path)?;
+    let mut info = call.info.clone();
+    info.name = crate::object::meta(&call.decode_body()?, "name").to_owned();
+    pod::bind(&call.on(pods, info)).await
 }
 
 fn add_warnings(call: &Call, answer: &mut Response<Body>) {
@@ -225,6 +251,3 @@ pub(crate) fn plain(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> 
     headers.insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
-
-/// Whoever sends requests from inside the process.
-pub(crate) type User = Arc<UserInfo>;

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 
+use crate::authz::Attributes;
 use crate::query::percent_decode;
 use crate::serve::ClientCertificate;
 use crate::server::Inner;
@@ -100,6 +101,32 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 /// Nobody in particular.
 pub(crate) fn anonymous() -> UserInfo {
     UserInfo { name: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED.to_owned()], ..UserInfo::default() }
+}
+
+/// Takes on the identity of the `Impersonate-…` headers, if the sender may.
+pub(crate) fn impersonate(server: &Inner, user: Arc<UserInfo>, parts: &Parts) -> Result<Arc<UserInfo>, ApiError> {
+    let Some(wanted) = Impersonation::parse(&parts.headers)? else { return Ok(user) };
+    let check = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
+        let attributes =
+            Attributes { verb: "impersonate", is_resource: true, group, resource, subresource, namespace, name, ..Attributes::default() };
+        server.authorizer.check(&user, &attributes)
+    };
+    match service_account::split_name(&wanted.user) {
+        Some((namespace, name)) => check("", "serviceaccounts", "", namespace, name)?,
+        None => check("", "users", "", "", &wanted.user)?,
+    }
+    for group in &wanted.groups {
+        check("", "groups", "", "", group)?;
+    }
+    if !wanted.uid.is_empty() {
+        check("authentication.k8s.io", "uids", "", "", &wanted.uid)?;
+    }
+    for (key, values) in &wanted.extra {
+        for value in values {
+            check("authentication.k8s.io", "userextras", key, "", value)?;
+        }
+    }
+    Ok(Arc::new(wanted.into_user()))
 }
 
 /// Whom the sender wants to be taken for.

@@ -12,7 +12,7 @@ pub fn objects() -> Vec<(&'static str, Value)> {
     for line in POLICY.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
-            [] | ["#", ..] | ["#"] => {}
+            [] | ["#", ..] => {}
             ["role", "in", namespace, name] => objects.push(("roles", role(name, namespace))),
             ["role", name] => objects.push(("clusterroles", role(name, ""))),
             ["bind", "in", namespace, name, subjects @ ..] => {

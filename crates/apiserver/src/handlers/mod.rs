@@ -9,7 +9,6 @@ pub(crate) mod options;
 pub(crate) mod part;
 pub(crate) mod patch;
 pub(crate) mod pod;
-pub(crate) mod review;
 pub(crate) mod scale;
 pub(crate) mod token;
 pub(crate) mod update;

@@ -25,8 +25,10 @@ pub(crate) enum Part {
     Main,
     /// Only status.
     Status,
-    /// What the subresource's own handler changed; the kind's rules for updates are not asked.
+    /// What the subresource's own handler changed, and checked.
     Other,
+    /// What the subresource's own handler changed; the kind checks it as for a new object.
+    Sub,
 }
 
 /// One kind of change: from the old object to the new, both in the request's version.
@@ -183,9 +185,11 @@ fn prepare(call: &Call, change: &Change<'_>, new: &mut Value, old: &Value) -> Re
         Part::Main => strategy.before_update(new, old),
         Part::Status => strategy.before_status_update(new, old),
         Part::Other => return Ok(()),
+        Part::Sub => {}
     }
     let errors = match change.part {
         Part::Status => strategy.check_status_update(new, old),
+        Part::Sub => strategy.check_create(new),
         _ => strategy.check_update(new, old),
     };
     if !errors.is_empty() {
