@@ -23,6 +23,7 @@ mod pod;
 mod pod_gc;
 mod replica_set;
 mod service_account;
+mod stateful_set;
 mod template;
 mod written;
 
@@ -56,6 +57,7 @@ const CONTROLLERS: &[(&str, Run)] = &[
     ("podgc", |context| Box::pin(pod_gc::run(context))),
     ("replicaset", |context| Box::pin(replica_set::run(context))),
     ("serviceaccount", |context| Box::pin(service_account::run(context))),
+    ("statefulset", |context| Box::pin(stateful_set::run(context))),
 ];
 
 /// The names of all controllers.
