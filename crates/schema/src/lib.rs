@@ -1,5 +1,6 @@
 //! schema
 
+pub mod apply;
 pub mod cursor;
 pub mod decode;
 pub mod defaults;

@@ -86,7 +86,13 @@ fn merge_map(mut original: Object, mut patch: Object, ty: Option<&Type>) -> Resu
             }
             (Some(Value::Array(old)), Value::Array(new)) => {
                 let merged = if strategy.merge || deletes {
-                    merge_list(std::mem::take(old), new, items_of(field), strategy.merge_key.as_deref(), deletes)?
+                    merge_list(
+                        std::mem::take(old),
+                        new,
+                        items_of(field),
+                        strategy.merge_key.as_deref(),
+                        deletes,
+                    )?
                 } else {
                     new
                 };
@@ -115,7 +121,8 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
     let Value::Array(keys) = keys else { return Err(invalid()) };
     let retained = |name: &str| keys.iter().any(|k| k.as_str() == Some(name));
     for (key, value) in patch.iter() {
-        if !value.is_null() && !key.starts_with(DELETE_FROM) && !key.starts_with(SET_ORDER) && !retained(key) {
+        if !value.is_null() && !key.starts_with(DELETE_FROM) && !key.starts_with(SET_ORDER) && !retained(key)
+        {
             return Err(invalid());
         }
     }
@@ -124,7 +131,11 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
 }
 
 /// Merges the lists that come with a `$setElementOrder` and puts them in that order.
-fn merge_ordered_lists(original: &mut Object, patch: &mut Object, ty: Option<&Type>) -> Result<(), PatchError> {
+fn merge_ordered_lists(
+    original: &mut Object,
+    patch: &mut Object,
+    ty: Option<&Type>,
+) -> Result<(), PatchError> {
     let directives: Vec<String> = patch.keys().filter(|k| k.starts_with(SET_ORDER)).cloned().collect();
     for directive in directives {
         let bad_format = || PatchError::BadRequest("invalid patch format of setElementOrder list".into());
@@ -132,7 +143,8 @@ fn merge_ordered_lists(original: &mut Object, patch: &mut Object, ty: Option<&Ty
             Some(Value::Array(order)) => order,
             other => return Err(bad_arg("slice", &other.unwrap_or_default())),
         };
-        let key = directive.strip_prefix(SET_ORDER).and_then(|k| k.strip_prefix('/')).ok_or_else(bad_format)?;
+        let key =
+            directive.strip_prefix(SET_ORDER).and_then(|k| k.strip_prefix('/')).ok_or_else(bad_format)?;
         let old = list_or_nothing(original.get(key))?;
         let new = list_or_nothing(patch.get(key))?;
         let (field, strategy) = field_of(ty, key);
@@ -257,7 +269,9 @@ fn apply_item_directives(
             }
             Some(Value::String(directive)) if directive == "replace" => replace = true,
             Some(Value::String(directive)) if directive == "merge" => {
-                return Err(PatchError::Internal("merging lists cannot yet be specified in the patch".into()));
+                return Err(PatchError::Internal(
+                    "merging lists cannot yet be specified in the patch".into(),
+                ));
             }
             Some(_) => return Err(bad_patch_type(item.as_object().unwrap_or(&Object::new()))),
         }

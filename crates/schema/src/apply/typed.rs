@@ -1,0 +1,588 @@
+//! Values seen through their type: validation, field sets, comparison, merging, removal.
+//!
+//! Follows `typed` of kubernetes-sigs/structured-merge-diff; what has no type is treated as its
+//! `__untyped_deduced_`: maps merge key by key, lists are atomic.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map as JsonMap, Value};
+
+use super::set::{Element, Path, Scalar, Set};
+use crate::gotext;
+use crate::types::{List, ListMerge, Shape, Type};
+
+/// A place in an object: its type and whether the field makes it atomic.
+#[derive(Clone, Copy)]
+pub(super) struct Slot<'t> {
+    pub(super) ty: Option<&'t Type>,
+    atomic: bool,
+}
+
+/// How a value merges.
+enum Form<'t> {
+    Scalar(&'static str),
+    Map,
+    List(&'t List),
+    AtomicMap,
+    AtomicList,
+    /// Whatever it is.
+    Deduced,
+}
+
+impl<'t> Slot<'t> {
+    pub(super) fn of(ty: &'t Type) -> Self {
+        Self { ty: Some(ty), atomic: false }
+    }
+
+    fn untyped() -> Self {
+        Self { ty: None, atomic: false }
+    }
+
+    fn form(&self) -> Form<'t> {
+        match self.ty.map(Type::shape) {
+            None | Some(Shape::Any | Shape::SchemaOr(_)) => Form::Deduced,
+            Some(Shape::Struct(s)) if self.atomic || s.atomic => Form::AtomicMap,
+            Some(Shape::Map(m)) if self.atomic || m.atomic => Form::AtomicMap,
+            Some(Shape::Struct(_) | Shape::Map(_) | Shape::Raw) => Form::Map,
+            Some(Shape::List(list)) if list.merge == ListMerge::Atomic || self.atomic => Form::AtomicList,
+            Some(Shape::List(list)) => Form::List(list),
+            Some(Shape::String(_) | Shape::Bytes) => Form::Scalar("string"),
+            Some(Shape::Bool) => Form::Scalar("boolean"),
+            Some(Shape::Int32 | Shape::Int64 | Shape::Float) => Form::Scalar("numeric"),
+            Some(Shape::Time | Shape::MicroTime | Shape::Duration | Shape::Quantity | Shape::IntOrString) => {
+                Form::Scalar("untyped")
+            }
+        }
+    }
+
+    /// The slot of a field or key; `None` where the type knows none. The flag says whether the
+    /// name is declared.
+    fn field(&self, name: &str) -> Option<(Slot<'t>, bool)> {
+        match self.ty.map(Type::shape) {
+            Some(Shape::Struct(body)) => match body.field(name) {
+                Some(field) => Some((Slot { ty: Some(&*field.ty), atomic: field.atomic }, true)),
+                None if body.preserve_unknown => Some((Slot::untyped(), false)),
+                None => None,
+            },
+            Some(Shape::Map(map)) => Some((Slot { ty: Some(&*map.values), atomic: false }, false)),
+            _ => Some((Slot::untyped(), false)),
+        }
+    }
+
+    /// As `field`; what is not declared has no type.
+    fn field_or_untyped(&self, name: &str) -> (Slot<'t>, bool) {
+        self.field(name).unwrap_or((Slot::untyped(), false))
+    }
+}
+
+fn items_of(list: &List) -> Slot<'_> {
+    Slot::of(&list.items)
+}
+
+/// The path element of a list's item.
+fn element_of(list: &List, item: &Value) -> Result<Element, String> {
+    let ListMerge::Map(keys) = &list.merge else {
+        return match item {
+            Value::Object(_) => Err("associative list without keys has an element that's a map type".into()),
+            Value::Null => Err("associative list without keys has an element that's an explicit null".into()),
+            other => Scalar::of(other)
+                .map(Element::Value)
+                .ok_or_else(|| "not supported: associative list with lists as elements".into()),
+        };
+    };
+    let entries = match item {
+        Value::Object(entries) => entries,
+        Value::Null => return Err("associative list with keys may not have a null element".into()),
+        _ => return Err("associative list with keys may not have non-map elements".into()),
+    };
+    let mut found = Vec::with_capacity(keys.len());
+    for key in keys {
+        let default = || list.items.field(key).and_then(|f| f.default.as_ref());
+        if let Some(value) = entries.get(key).or_else(default) {
+            found.push((key.clone(), Scalar::of(value).unwrap_or(Scalar::Null)));
+        }
+    }
+    if found.is_empty() {
+        let names: Vec<String> = keys.iter().map(|k| gotext::quote(k)).collect();
+        return Err(format!(
+            "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
+            names.join(" ")
+        ));
+    }
+    found.sort();
+    Ok(Element::Key(found))
+}
+
+fn empty_or_null(value: Option<&Value>) -> bool {
+    match value {
+        None | Some(Value::Null) => true,
+        Some(Value::Object(entries)) => entries.is_empty(),
+        Some(Value::Array(items)) => items.is_empty(),
+        Some(_) => false,
+    }
+}
+
+/// Checks an applied object against its type; the errors are upstream's, with their paths.
+pub(super) fn validate(value: &Value, slot: Slot<'_>, path: &mut String, errors: &mut Vec<String>) {
+    match (slot.form(), value) {
+        (_, Value::Null) => {}
+        (Form::Scalar(kind), value) => {
+            let fits = match kind {
+                "string" => value.is_string(),
+                "boolean" => value.is_boolean(),
+                "numeric" => value.is_number(),
+                _ => !value.is_object() && !value.is_array(),
+            };
+            if !fits {
+                complain(errors, path, scalar_mismatch(kind, value));
+            }
+        }
+        (Form::Map | Form::AtomicMap, Value::Object(entries)) => {
+            for (name, child) in entries {
+                let length = path.len();
+                path.push('.');
+                path.push_str(name);
+                match slot.field(name) {
+                    Some((field, _)) => validate(child, field, path, errors),
+                    None => {
+                        errors.push(format!("{path}: field not declared in schema"));
+                        path.truncate(length);
+                        return;
+                    }
+                }
+                path.truncate(length);
+            }
+        }
+        (Form::Map | Form::AtomicMap, other) => {
+            complain(errors, path, format!("expected map, got &{{{}}}", gotext::print(other)));
+        }
+        (Form::List(list), Value::Array(items)) => {
+            let mut seen: Vec<Element> = Vec::new();
+            for (i, item) in items.iter().enumerate() {
+                let element = match element_of(list, item) {
+                    Ok(element) => element,
+                    Err(text) => {
+                        complain(errors, path, format!("element {i}: {text}"));
+                        return;
+                    }
+                };
+                if seen.contains(&element) {
+                    complain(errors, path, format!("duplicate entries for key {element}"));
+                }
+                let length = path.len();
+                path.push_str(&element.to_string());
+                validate_item(item, items_of(list), path, length, errors);
+                seen.push(element);
+            }
+        }
+        (Form::AtomicList, Value::Array(items)) => {
+            let inner = match slot.ty.map(Type::shape) {
+                Some(Shape::List(list)) => items_of(list),
+                _ => Slot::untyped(),
+            };
+            for (i, item) in items.iter().enumerate() {
+                let length = path.len();
+                path.push_str(&format!("[{i}]"));
+                validate_item(item, inner, path, length, errors);
+            }
+        }
+        (Form::List(_) | Form::AtomicList, other) => {
+            complain(errors, path, format!("expected list, got &{{{}}}", gotext::print(other)));
+        }
+        (Form::Deduced, _) => {}
+    }
+}
+
+fn complain(errors: &mut Vec<String>, path: &str, text: String) {
+    errors.push(if path.is_empty() { text } else { format!("{path}: {text}") });
+}
+
+fn validate_item(item: &Value, slot: Slot<'_>, path: &mut String, length: usize, errors: &mut Vec<String>) {
+    validate(item, slot, path, errors);
+    path.truncate(length);
+}
+
+/// Go's `%#v` and `%T` of the offending value.
+fn scalar_mismatch(kind: &str, value: &Value) -> String {
+    match kind {
+        "string" => format!("expected string, got &value.valueUnstructured{{Value:{}}}", go_syntax(value)),
+        "boolean" => format!("expected boolean, got &{{{}}}", gotext::print(value)),
+        "numeric" => {
+            let go = match value {
+                Value::String(_) => "string",
+                Value::Bool(_) => "bool",
+                Value::Array(_) => "[]interface {}",
+                _ => "map[string]interface {}",
+            };
+            format!("expected numeric (int or float), got {go}")
+        }
+        _ => format!("expected any scalar, got &{{{}}}", gotext::print(value)),
+    }
+}
+
+fn go_syntax(value: &Value) -> String {
+    match value {
+        Value::String(text) => gotext::quote(text),
+        Value::Object(entries) => {
+            let entries: Vec<String> =
+                entries.iter().map(|(k, v)| format!("{}:{}", gotext::quote(k), go_syntax(v))).collect();
+            format!("map[string]interface {{}}{{{}}}", entries.join(", "))
+        }
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(go_syntax).collect();
+            format!("[]interface {{}}{{{}}}", items.join(", "))
+        }
+        Value::Null => "interface {}(nil)".into(),
+        other => other.to_string(),
+    }
+}
+
+/// The fields that a value sets.
+pub(super) fn field_set(value: &Value, slot: Slot<'_>) -> Set {
+    let mut set = Set::default();
+    collect_fields(value, slot, &mut Vec::new(), &mut set);
+    set
+}
+
+fn collect_fields(value: &Value, slot: Slot<'_>, path: &mut Path, set: &mut Set) {
+    match (slot.form(), value) {
+        (Form::Map | Form::Deduced, Value::Object(entries)) => {
+            for (name, child) in entries {
+                let (field, declared) = slot.field_or_untyped(name);
+                path.push(Element::Field(name.clone()));
+                collect_fields(child, field, path, set);
+                let empty = child.is_null() || child.as_object().is_some_and(JsonMap::is_empty);
+                if empty || !declared {
+                    set.insert(path);
+                }
+                path.pop();
+            }
+        }
+        (Form::List(list), Value::Array(items)) => {
+            let elements: Vec<Element> =
+                items.iter().filter_map(|item| element_of(list, item).ok()).collect();
+            for (item, element) in items.iter().zip(&elements) {
+                path.push(element.clone());
+                if elements.iter().filter(|e| *e == element).count() == 1 {
+                    collect_fields(item, items_of(list), path, set);
+                }
+                set.insert(path);
+                path.pop();
+            }
+        }
+        (Form::Map | Form::List(_), Value::Null) => {}
+        _ => set.insert(path),
+    }
+}
+
+/// What differs between two values.
+#[derive(Debug, Default)]
+pub(super) struct Comparison {
+    pub(super) added: Set,
+    pub(super) modified: Set,
+    pub(super) removed: Set,
+}
+
+impl Comparison {
+    /// Leaves out everything at and below the given paths.
+    pub(super) fn without(self, ignored: &Set) -> Self {
+        if ignored.is_empty() {
+            return self;
+        }
+        Self {
+            added: self.added.recursive_difference(ignored),
+            modified: self.modified.recursive_difference(ignored),
+            removed: self.removed.recursive_difference(ignored),
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.modified.is_empty() && self.removed.is_empty()
+    }
+}
+
+/// Compares two objects of one type.
+pub(super) fn compare(old: &Value, new: &Value, slot: Slot<'_>) -> Comparison {
+    let mut found = Comparison::default();
+    walk(Some(old), Some(new), slot, &mut Vec::new(), &mut found);
+    found
+}
+
+fn walk(old: Option<&Value>, new: Option<&Value>, slot: Slot<'_>, path: &mut Path, found: &mut Comparison) {
+    if old.is_some() && old == new {
+        return;
+    }
+    let form = match slot.form() {
+        Form::Deduced => match new.or(old) {
+            Some(Value::Object(_)) => Form::Map,
+            _ => Form::AtomicList,
+        },
+        form => form,
+    };
+    let granular = match form {
+        Form::Map => {
+            let (left, right) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
+            let granular = !(empty_or_null(old) && empty_or_null(new)) && (left.is_some() || right.is_some());
+            if granular {
+                walk_map(left, right, slot, path, found);
+            }
+            granular
+        }
+        Form::List(list) => {
+            let (left, right) = (old.and_then(Value::as_array), new.and_then(Value::as_array));
+            let granular = !(empty_or_null(old) && empty_or_null(new)) && (left.is_some() || right.is_some());
+            if granular {
+                let left = left.map_or(&[][..], Vec::as_slice);
+                let right = right.map_or(&[][..], Vec::as_slice);
+                walk_list(list, left, right, path, found);
+            }
+            granular
+        }
+        _ => false,
+    };
+    match (old, new) {
+        (None, _) => found.added.insert(path),
+        (_, None) => found.removed.insert(path),
+        _ if !granular => found.modified.insert(path),
+        _ => {}
+    }
+}
+
+fn walk_map(
+    old: Option<&JsonMap<String, Value>>,
+    new: Option<&JsonMap<String, Value>>,
+    slot: Slot<'_>,
+    path: &mut Path,
+    found: &mut Comparison,
+) {
+    let mut visit = |name: &String, left: Option<&Value>, right: Option<&Value>| {
+        if left == right {
+            return;
+        }
+        let (field, _) = slot.field_or_untyped(name);
+        path.push(Element::Field(name.clone()));
+        walk(left, right, field, path, found);
+        path.pop();
+    };
+    for (name, left) in old.into_iter().flatten() {
+        visit(name, Some(left), new.and_then(|n| n.get(name)));
+    }
+    for (name, right) in new.into_iter().flatten() {
+        if !old.is_some_and(|o| o.contains_key(name)) {
+            visit(name, None, Some(right));
+        }
+    }
+}
+
+fn walk_list(list: &List, old: &[Value], new: &[Value], path: &mut Path, found: &mut Comparison) {
+    let mut pairs: BTreeMap<Element, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
+    for item in old {
+        if let Ok(element) = element_of(list, item) {
+            pairs.entry(element).or_default().0.push(item);
+        }
+    }
+    for item in new {
+        if let Ok(element) = element_of(list, item) {
+            pairs.entry(element).or_default().1.push(item);
+        }
+    }
+    for (element, (left, right)) in pairs {
+        path.push(element);
+        match (left.len(), right.len()) {
+            (0..=1, 0..=1) => {
+                walk(left.first().copied(), right.first().copied(), items_of(list), path, found)
+            }
+            (2.., 2..) => {
+                if left != right {
+                    found.modified.insert(path);
+                }
+            }
+            (2.., _) => {
+                if let Some(item) = right.first() {
+                    walk(None, Some(item), items_of(list), path, found);
+                }
+                found.removed.insert(path);
+            }
+            _ => {
+                if let Some(item) = left.first() {
+                    walk(Some(item), None, items_of(list), path, found);
+                }
+                found.added.insert(path);
+            }
+        }
+        path.pop();
+    }
+}
+
+/// Merges an applied configuration into a live object; `None` if nothing is left.
+pub(super) fn merge(live: &Value, config: &Value, slot: Slot<'_>) -> Result<Option<Value>, String> {
+    let form = match slot.form() {
+        Form::Deduced if config.is_object() && live.is_object() => Form::Map,
+        Form::Deduced => Form::AtomicList,
+        form => form,
+    };
+    if empty_or_null(Some(live)) && empty_or_null(Some(config)) {
+        return Ok(Some(config.clone()));
+    }
+    match (form, live, config) {
+        (Form::Map, Value::Object(left), Value::Object(right)) => {
+            let mut merged = JsonMap::new();
+            for (name, value) in left {
+                match right.get(name) {
+                    None => {
+                        merged.insert(name.clone(), value.clone());
+                    }
+                    Some(other) => {
+                        let (field, _) = slot.field_or_untyped(name);
+                        if let Some(value) = merge(value, other, field)? {
+                            merged.insert(name.clone(), value);
+                        }
+                    }
+                }
+            }
+            for (name, value) in right.iter().filter(|(name, _)| !left.contains_key(*name)) {
+                merged.insert(name.clone(), value.clone());
+            }
+            Ok((!merged.is_empty()).then_some(Value::Object(merged)))
+        }
+        (Form::Map, left @ Value::Object(_), Value::Null) => Ok(Some(left.clone())),
+        (Form::List(_), left @ Value::Array(_), Value::Null) => Ok(Some(left.clone())),
+        (Form::List(list), Value::Array(left), Value::Array(right)) => {
+            let merged = merge_lists(list, left, right)?;
+            Ok((!merged.is_empty()).then_some(Value::Array(merged)))
+        }
+        _ => Ok(Some(config.clone())),
+    }
+}
+
+/// Merges two lists of a set or list map: the order of the configuration wins where the two share
+/// items; items of the live list alone stay where they stand between those.
+fn merge_lists(list: &List, live: &[Value], config: &[Value]) -> Result<Vec<Value>, String> {
+    let index = |items: &[Value]| -> Result<Vec<Element>, String> {
+        items
+            .iter()
+            .enumerate()
+            .map(|(i, item)| element_of(list, item).map_err(|e| format!("element {i}: {e}")))
+            .collect()
+    };
+    let (left, right) = (index(live)?, index(config)?);
+    let in_left = |element: &Element| left.contains(element);
+    let in_right = |element: &Element| right.contains(element);
+    let left_item = |element: &Element| {
+        let mut positions = left.iter().enumerate().filter(|(_, e)| *e == element).map(|(i, _)| i);
+        match (positions.next(), positions.next()) {
+            (Some(i), None) => Some(&live[i]),
+            // Items that the live list holds twice are replaced, not merged.
+            _ => None,
+        }
+    };
+    let both = |element: &Element, config: &Value| match left_item(element) {
+        Some(item) => merge(item, config, items_of(list)),
+        None => Ok(Some(config.clone())),
+    };
+    let mut shared = right.iter().filter(|e| in_left(e));
+    let mut next_shared = shared.next();
+    let mut done: Vec<&Element> = Vec::with_capacity(right.len());
+    let mut out = Vec::with_capacity(left.len().max(right.len()));
+    let (mut l, mut r) = (0, 0);
+    while l < left.len() || r < right.len() {
+        if l < left.len() && r < right.len() {
+            if left[l] == right[r] {
+                done.push(&right[r]);
+                out.extend(both(&right[r], &config[r])?);
+                (l, r) = (l + 1, r + 1);
+                next_shared = shared.next();
+                continue;
+            }
+            if in_right(&left[l]) && next_shared.is_some_and(|next| *next != left[l]) {
+                // Shared, but not the one whose turn it is.
+                l += 1;
+                continue;
+            }
+        }
+        if l < left.len() {
+            if !in_right(&left[l]) {
+                out.push(live[l].clone());
+                l += 1;
+                continue;
+            }
+            if done.contains(&&left[l]) {
+                l += 1;
+            }
+        }
+        if r < right.len() {
+            done.push(&right[r]);
+            out.extend(both(&right[r], &config[r])?);
+            if next_shared == Some(&right[r]) {
+                next_shared = shared.next();
+            }
+            r += 1;
+        }
+    }
+    Ok(out)
+}
+
+/// The value without the given fields and items. What becomes empty by that becomes null, which
+/// decoding drops.
+pub(super) fn remove(value: &Value, fields: &Set, slot: Slot<'_>) -> Value {
+    let form = match (slot.form(), value) {
+        (Form::Deduced, Value::Object(_)) => Form::Map,
+        (form, _) => form,
+    };
+    match (form, value) {
+        (Form::Map, Value::Object(entries)) if !entries.is_empty() => {
+            let mut left = JsonMap::new();
+            for (name, child) in entries {
+                let element = Element::Field(name.clone());
+                if fields.has_member(&element) {
+                    continue;
+                }
+                let kept = match fields.below(&element) {
+                    Some(below) => remove(child, below, slot.field_or_untyped(name).0),
+                    None => child.clone(),
+                };
+                left.insert(name.clone(), kept);
+            }
+            if left.is_empty() { Value::Null } else { Value::Object(left) }
+        }
+        (Form::List(list), Value::Array(items)) if !items.is_empty() => {
+            let mut left = Vec::with_capacity(items.len());
+            for item in items {
+                match element_of(list, item) {
+                    Ok(element) if fields.has_member(&element) => {}
+                    Ok(element) => left.push(match fields.below(&element) {
+                        Some(below) => remove(item, below, items_of(list)),
+                        None => item.clone(),
+                    }),
+                    Err(_) => left.push(item.clone()),
+                }
+            }
+            if left.is_empty() { Value::Null } else { Value::Array(left) }
+        }
+        (Form::Scalar(_), value) => value.clone(),
+        _ => Value::Null,
+    }
+}
+
+/// Adds the declared fields on the way to each path, so that sets of different depth compare.
+pub(super) fn with_named_fields(set: &Set, slot: Slot<'_>) -> Set {
+    let mut out = set.members_only();
+    for (element, below) in set.children() {
+        let inner = match element {
+            Element::Field(name) => {
+                let (field, declared) = slot.field_or_untyped(name);
+                if declared {
+                    out.add_member(element.clone());
+                }
+                field
+            }
+            Element::Key(_) => match slot.ty.map(Type::shape) {
+                Some(Shape::List(list)) => items_of(list),
+                _ => Slot::untyped(),
+            },
+            _ => Slot::untyped(),
+        };
+        out.set_child(element.clone(), with_named_fields(below, inner));
+    }
+    out
+}
