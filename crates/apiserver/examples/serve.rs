@@ -10,6 +10,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let port: u16 = arguments.next().unwrap_or_else(|| "16443".to_owned()).parse()?;
     let pki = Pki::ephemeral()?;
     let mut config = Config::new(Arc::new(store::Memory::new()));
+    config.registry = apiserver::kind::Registry::builtin();
     config.service_account_key_pem = pki.service_account_key_pem().to_owned();
     if let Some(path) = arguments.next() {
         config.tokens = parse_token_file(&std::fs::read_to_string(path)?)?;

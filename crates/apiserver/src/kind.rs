@@ -55,6 +55,8 @@ pub struct Kind {
     pub behaviour: Behaviour,
     /// True for kinds of a CustomResourceDefinition: list items carry kind and apiVersion.
     pub custom: bool,
+    /// Warning that every request for the kind gets.
+    pub deprecation: Option<&'static str>,
 }
 
 /// Verbs of the main resource.
@@ -96,7 +98,7 @@ pub struct Storage {
     pub backend: Backend,
     /// Directory below `/registry/`: `pods`, `deployments.apps`. Versions of one kind share it.
     pub dir: Text,
-    /// Group, version and kind whose serialisation is stored.
+    /// Group and version that discovery's storage version hash is made of: what upstream stores.
     pub group: Text,
     /// See `group`.
     pub version: Text,

@@ -84,6 +84,9 @@ where
         output,
         warnings: Mutex::default(),
     };
+    if let Some(warning) = call.kind.deprecation {
+        call.warn(warning);
+    }
     let mut answer = dispatch(&call)
         .await
         .unwrap_or_else(|error| negotiate_error(&call.headers, &call.query).error(&error));
@@ -100,8 +103,12 @@ fn find_kind<'a>(
 }
 
 fn is_negotiated(kind: &Kind, info: &RequestInfo) -> bool {
-    kind.subresource(&info.subresource)
-        .is_some_and(|sub| !matches!(sub.action, Action::Log | Action::Exec | Action::Attach | Action::PortForward | Action::Proxy))
+    kind.subresource(&info.subresource).is_some_and(|sub| {
+        !matches!(
+            sub.action,
+            Action::Log | Action::Exec | Action::Attach | Action::PortForward | Action::Proxy
+        )
+    })
 }
 
 /// Whether the path and method are served at all.
@@ -180,7 +187,9 @@ async fn dispatch(call: &Call) -> Result<Response<Body>, ApiError> {
     match (call.kind.group.as_ref(), call.info.verb.as_str()) {
         (metrics::GROUP, "get") => return metrics::get(call).await,
         (metrics::GROUP, "list") => return metrics::list(call).await,
-        ("authentication.k8s.io" | "authorization.k8s.io", "create") => return crate::authz::request::review(call),
+        ("authentication.k8s.io" | "authorization.k8s.io", "create") => {
+            return crate::authz::request::review(call);
+        }
         ("", "create") if call.kind.kind == "Binding" => return bind_by_collection(call).await,
         _ => {}
     }
@@ -226,7 +235,8 @@ async fn subresource(call: &Call) -> Result<Response<Body>, ApiError> {
 
 /// POST to `bindings`: the pod is named in the body.
 async fn bind_by_collection(call: &Call) -> Result<Response<Body>, ApiError> {
-    let pods = call.server.registry().resource("", "v1", "pods").cloned().ok_or_else(ApiError::no_such_path)?;
+    let pods =
+        call.server.registry().resource("", "v1", "pods").cloned().ok_or_else(ApiError::no_such_path)?;
     let mut info = call.info.clone();
     info.name = crate::object::meta(&call.decode_body()?, "name").to_owned();
     pod::bind(&call.on(pods, info)).await

@@ -52,8 +52,12 @@ pub(crate) async fn admit(
     object: &mut Value,
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
-    let _ = (object, old, subresource);
-    namespace_lifecycle::admit(call, operation).await
+    let _ = subresource;
+    namespace_lifecycle::admit(call, operation).await?;
+    if operation != Operation::Delete {
+        crate::authz::request::check_escalation(call, object, old)?;
+    }
+    Ok(())
 }
 
 /// The validating plugins, and what is allocated once the object is known to be valid. `object` is in

@@ -6,6 +6,7 @@ use api::user::UserInfo;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::escalation::Target;
 use super::{Attributes, Authorizer, NodePods};
 use crate::body::Body;
 use crate::cache::{Observer, WatchCache};
@@ -76,8 +77,13 @@ pub(crate) fn review(call: &Call) -> Result<Response<Body>, ApiError> {
     if call.kind.namespaced {
         crate::handlers::create::check_namespace(call, &mut review)?;
     }
-    let manager = call.manager();
-    managed_fields::track_update(call, &json!({}), &mut review, &manager, "")?;
+    if call.kind.kind == "SelfSubjectReview" {
+        let now = base::clock::rfc3339(base::clock::now());
+        review["metadata"] = json!({"creationTimestamp": now});
+    } else {
+        let manager = call.manager();
+        managed_fields::track_update(call, &json!({}), &mut review, &manager, "")?;
+    }
     let authorizer = &call.server.authorizer;
     match call.kind.kind.as_ref() {
         "SelfSubjectRulesReview" => authorizer.review_rules(&call.user, &mut review)?,
@@ -110,15 +116,28 @@ fn token_status(call: &Call, review: &Value) -> Result<Value, ApiError> {
     if token.is_empty() {
         return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
     }
-    let mut status = match authn::authenticate_token(&call.server, token) {
-        Some(user) => json!({"authenticated": true, "user": user_info(&user)}),
-        None => json!({"user": {}, "error": "[invalid bearer token, token lookup failed]"}),
-    };
-    let audiences = review.pointer("/spec/audiences").filter(|_| status["authenticated"] == true);
-    if let Some(audiences) = audiences {
-        status["audiences"] = audiences.clone();
+    let asked = review.pointer("/spec/audiences").and_then(Value::as_array).filter(|asked| !asked.is_empty());
+    let ours = authn::service_account::ISSUER;
+    let meant_for_us = asked.is_none_or(|asked| asked.iter().any(|audience| audience == ours));
+    let user = authn::authenticate_token(&call.server, token).filter(|_| meant_for_us);
+    Ok(match user {
+        Some(user) => json!({"authenticated": true, "user": user_info(&user), "audiences": [ours]}),
+        None => json!({"user": {}, "error": "invalid bearer token"}),
+    })
+}
+
+/// Refuses writes of roles and bindings that would grant more than the user holds.
+pub(crate) fn check_escalation(call: &Call, new: &Value, old: Option<&Value>) -> Result<(), ApiError> {
+    if call.kind.group != "rbac.authorization.k8s.io" {
+        return Ok(());
     }
-    Ok(status)
+    let target = Target {
+        resource: &call.kind.plural,
+        namespace: &call.info.namespace,
+        request_name: &call.info.name,
+        name: crate::object::meta(new, "name"),
+    };
+    call.server.authorizer.check_escalation(&call.user, target, new, old)
 }
 
 /// The authorizer of a server over its durable cache.

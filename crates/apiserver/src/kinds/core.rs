@@ -12,12 +12,14 @@ pub fn kinds() -> Vec<Kind> {
         V1.namespaced("Binding", "bindings").review(),
         V1.cluster("ComponentStatus", "componentstatuses")
             .short(&["cs"])
+            .deprecated("v1 ComponentStatus is deprecated in v1.19+")
             .verbs(Verbs::Read)
             .backend(Backend::Virtual)
             .table(tables::COMPONENT_STATUS, tables::component_status),
         V1.namespaced("ConfigMap", "configmaps").short(&["cm"]).table(tables::CONFIG_MAP, tables::config_map),
         V1.namespaced("Endpoints", "endpoints")
             .short(&["ep"])
+            .deprecated("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
             .create_on_update()
             .table(services::ENDPOINTS, services::endpoints),
         V1.namespaced("Event", "events")

@@ -255,8 +255,10 @@ fn admissionregistration() -> Vec<RowBuilder> {
     let kind = |kind, plural| v1.cluster(kind, plural).category("api-extensions").conditional_update();
     vec![
         kind("MutatingAdmissionPolicy", "mutatingadmissionpolicies")
+            .hashed_as("v1beta1")
             .table(admission::MUTATING_ADMISSION_POLICY, admission::mutating_admission_policy),
         kind("MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings")
+            .hashed_as("v1beta1")
             .table(admission::ADMISSION_POLICY_BINDING, admission::admission_policy_binding),
         kind("MutatingWebhookConfiguration", "mutatingwebhookconfigurations")
             .table(admission::WEBHOOK_CONFIGURATION, admission::webhook_configuration),

@@ -76,6 +76,7 @@ impl Group {
             fields: Fields::metadata(),
             behaviour: Behaviour::default(),
             custom: false,
+            deprecation: None,
         }
     }
 }
@@ -119,6 +120,18 @@ impl RowBuilder {
     /// Created, answered and forgotten.
     fn review(self) -> Self {
         self.verbs(Verbs::Create).backend(Backend::Virtual)
+    }
+
+    /// Upstream still stores an older version, which shows in the storage version hash.
+    fn hashed_as(mut self, version: &'static str) -> Self {
+        self.0.storage.version = version.into();
+        self
+    }
+
+    /// Every request for the kind is answered with this warning.
+    fn deprecated(mut self, warning: &'static str) -> Self {
+        self.0.deprecation = Some(warning);
+        self
     }
 
     /// This version is converted from and to another one, which is stored.
