@@ -164,7 +164,7 @@ impl Managers {
 
     fn conflicts(&self, own: &Entry, changed: &Set) -> Vec<Conflict> {
         let mut others: Vec<&Entry> = self.0.iter().filter(|e| !e.is_same(own)).collect();
-        others.sort_by(|a, b| a.describe().cmp(&b.describe()));
+        others.sort_by_key(|e| e.describe());
         let mut conflicts = Vec::new();
         for entry in others {
             for path in entry.set.intersection(changed).paths() {

@@ -140,7 +140,7 @@ impl Scope<'_> {
             return format!("map[{}]{}", self.go_name(key), self.go_name(values));
         }
         match go.split_once('.') {
-            Some((package, _)) if matches!(package, "types" | "runtime" | "resource" | "intstr") => go.into(),
+            Some(("types" | "runtime" | "resource" | "intstr", _)) => go.into(),
             Some((_, name)) => format!("v1.{name}"),
             None if go.starts_with(|c: char| c.is_ascii_uppercase()) => format!("{}.{go}", self.version),
             None => go.into(),

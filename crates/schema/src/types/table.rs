@@ -56,6 +56,9 @@ sources! {
     "resource_v1" "resource.k8s.io" "v1" "io.k8s.api.resource.v1"
     "scheduling_v1" "scheduling.k8s.io" "v1" "io.k8s.api.scheduling.v1"
     "storage_v1" "storage.k8s.io" "v1" "io.k8s.api.storage.v1"
+    "karpenter_v1" "karpenter.sh" "v1" "sh.karpenter.v1"
+    "explain_kobune_v1alpha1" "explain.kobune.dev" "v1alpha1" "dev.kobune.explain.v1alpha1"
+    "metrics_kobune_v1alpha1" "metrics.kobune.dev" "v1alpha1" "dev.kobune.metrics.v1alpha1"
 }
 
 impl Source {
