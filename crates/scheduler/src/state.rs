@@ -29,6 +29,10 @@ const CLASSES_PER_ROUND: usize = 32;
 /// the usual grace period of those who make room.
 const NOMINATION_MAX: Duration = Duration::from_secs(60);
 
+/// Rules between pods can be satisfied by a change anywhere. Parked classes that have such rules are
+/// looked at after changes, at most this often, as each look costs a walk over all nodes.
+const RELATED_EVERY: Duration = Duration::from_millis(100);
+
 /// Something to be done outside.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
@@ -116,6 +120,10 @@ pub(crate) struct State {
     nominated: BTreeSet<PodKey>,
     /// Whether reasons given earlier may be out of date.
     outdated: bool,
+    /// Whether anything has moved since parked classes with rules about other pods were looked at.
+    related_outdated: bool,
+    /// When they were last looked at.
+    related_looked_at: Option<Instant>,
     /// The class with which the next round of restating begins.
     restate_from: Slot,
     next_sequence: Sequence,
@@ -133,6 +141,8 @@ impl State {
             freed: BTreeSet::new(),
             nominated: BTreeSet::new(),
             outdated: false,
+            related_outdated: false,
+            related_looked_at: None,
             restate_from: 0,
             next_sequence: 0,
             actions: Vec::new(),
@@ -149,6 +159,7 @@ impl State {
         if let Some(id) = self.cluster.set_node(NodeInfo::of(node)) {
             self.freed.insert(id);
             self.outdated = true;
+            self.related_outdated = true;
         }
     }
 
@@ -159,6 +170,7 @@ impl State {
         }
         self.cluster.remove_node(name);
         self.outdated = true;
+        self.related_outdated = true;
         let on_it = |key: &&PodKey| matches!(self.pending.get(*key).map(|pending| &pending.place), Some(Place::Nominated(node, _)) if **node == *name);
         let orphans: Vec<PodKey> = self.nominated.iter().filter(on_it).cloned().collect();
         for key in orphans {
@@ -210,7 +222,11 @@ impl State {
 
     /// When something is due without anything happening.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.back_off.first_key_value().map(|((until, _), _)| *until)
+        let back_off = self.back_off.first_key_value().map(|((until, _), _)| *until);
+        let engine = self.cluster.engine();
+        let has_related = || self.queue.parked(0).any(|(_, class, _)| engine.is_related(class));
+        let related = (self.related_outdated && has_related()).then_some(self.related_looked_at).flatten();
+        back_off.into_iter().chain(related.map(|at| at + RELATED_EVERY)).min()
     }
 
     /// Whether calling [`State::schedule`] would achieve anything now.
@@ -228,6 +244,7 @@ impl State {
     pub(crate) fn schedule(&mut self, limit: usize, now: Instant) {
         self.end_back_off(now);
         self.wake_parked();
+        self.wake_related(now);
         for _ in 0..limit {
             let Some((slot, class, key)) = self.queue.first() else { break };
             let (class, key) = (class.clone(), Arc::clone(key));
@@ -272,7 +289,7 @@ impl State {
 
     fn enqueue(&mut self, pod: &Pod, identity: Identity) {
         let Some(spec) = &pod.spec else { return };
-        let class = self.cluster.engine_mut().class_of(spec);
+        let class = self.cluster.engine_mut().class_of(pod);
         let condition = pod::scheduled_condition(pod).filter(|condition| condition.status == "False");
         let told = condition.and_then(|condition| condition.message.as_deref());
         let transition = condition
@@ -324,11 +341,12 @@ impl State {
         {
             self.leave(&pending);
         }
-        let class = self.cluster.engine_mut().class_of(spec);
+        let class = self.cluster.engine_mut().class_of(pod);
         let node = match self.cluster.pod(key) {
             Some(known) if *known.node == *node => Arc::clone(&known.node),
             _ => Arc::from(node),
         };
+        self.related_outdated |= self.cluster.pod(key).is_none();
         if let Some(freed) = self.cluster.set_pod(key, &class, &node, pod::started(pod)) {
             self.freed.insert(freed);
         }
@@ -353,6 +371,7 @@ impl State {
         if let Some(node) = self.cluster.remove_pod(key) {
             self.freed.insert(node);
             self.outdated = true;
+            self.related_outdated = true;
         }
     }
 
@@ -362,6 +381,7 @@ impl State {
         let name = Arc::clone(&info.name);
         self.queue.remove(&pending.class, pending.sequence);
         pending.place = Place::Assumed;
+        self.related_outdated = true;
         self.cluster.set_pod(key, &pending.class, &name, i64::MAX);
         let told = pending.told.is_some();
         self.actions.push(Action::Bind(Binding { pod: pending.pod.clone(), node: name, scores, told }));
@@ -461,11 +481,34 @@ impl State {
         let woken: Vec<_> = self
             .queue
             .parked(0)
-            .filter(|(_, class, _)| freed.iter().any(|node| engine.is_feasible(class, *node)))
+            .filter(|(_, class, _)| {
+                !engine.is_related(class) && freed.iter().any(|node| engine.is_feasible(class, *node))
+            })
             .map(|(slot, _, _)| slot)
             .collect();
         for slot in woken {
             self.queue.wake(slot);
+        }
+    }
+
+    /// Wakes the classes with rules about other pods that have a place now.
+    fn wake_related(&mut self, now: Instant) {
+        if !self.related_outdated || self.related_looked_at.is_some_and(|at| now < at + RELATED_EVERY) {
+            return;
+        }
+        self.related_outdated = false;
+        self.related_looked_at = Some(now);
+        let engine = self.cluster.engine();
+        let related: Vec<(Slot, PodClass)> = self
+            .queue
+            .parked(0)
+            .filter(|(_, class, _)| engine.is_related(class))
+            .map(|(slot, class, _)| (slot, class.clone()))
+            .collect();
+        for (slot, class) in related {
+            if self.cluster.engine_mut().is_placeable(&class) {
+                self.queue.wake(slot);
+            }
         }
     }
 

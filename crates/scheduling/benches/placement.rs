@@ -19,27 +19,27 @@ fn main() {
         println!("{nodes} nodes");
         for (name, classes) in [("one class", 1), ("20 classes in turn", 20)] {
             let mut engine = engine(nodes);
-            let classes: Vec<_> = (0..classes).map(|number| engine.class_of(&spec(number))).collect();
+            let classes: Vec<_> = (0..classes).map(|number| engine.class_of_spec(&spec(number))).collect();
             measure(&format!("  place and add, {name}"), pods, |index| {
                 engine.place_and_add(&classes[index % classes.len()]).unwrap();
             });
         }
         let mut engine = engine(nodes);
         measure("  first placement of a new class", 20, |index| {
-            let class = engine.class_of(&spec(index));
+            let class = engine.class_of_spec(&spec(index));
             engine.place(&class).unwrap();
         });
-        let huge = engine.class_of(&spec(1 << 20));
+        let huge = engine.class_of_spec(&spec(1 << 20));
         measure("  failed placement, class known", 100_000, |_| assert!(engine.place(&huge).is_none()));
         measure("  explanation", 20, |_| assert!(engine.explain(&huge).nodes == nodes));
         measure("  fork", 20, |_| assert!(engine.fork().snapshot().len() == nodes));
         let parsed = spec(3);
-        measure("  compiling a pod", 100_000, |_| drop(engine.class_of(&parsed)));
+        measure("  compiling a pod", 100_000, |_| drop(engine.class_of_spec(&parsed)));
         let mut cluster = Cluster::new(1);
         for number in 0..nodes {
             cluster.set_node(node(number));
         }
-        let class = cluster.engine_mut().class_of(&spec(0));
+        let class = cluster.engine_mut().class_of_spec(&spec(0));
         measure("  place and set in a cluster", pods, |index| {
             let placement = cluster.engine_mut().place(&class).unwrap();
             let name = cluster.engine().snapshot().node(placement.node).unwrap().name.clone();

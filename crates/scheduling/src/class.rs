@@ -4,9 +4,10 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use base::map::HashSet;
-use k8s_openapi::api::core::v1::{self as core, PodSpec};
+use k8s_openapi::api::core::v1::{self as core, Pod, PodSpec};
 
 use crate::node::{Effect, NodeInfo, Taint};
+use crate::relations::{PodGroup, Relations};
 use crate::resources::{self, Resources};
 use crate::selector::{Term, Toleration};
 
@@ -31,6 +32,8 @@ pub struct PodRequirements {
     tolerations: Vec<Toleration>,
     /// Ports taken on the node itself.
     pub host_ports: Vec<HostPort>,
+    /// Rules about other pods.
+    pub(crate) relations: Option<Relations>,
 }
 
 /// A port that a pod takes on its node.
@@ -56,7 +59,13 @@ impl HostPort {
 }
 
 impl PodRequirements {
-    /// Compiles a pod's spec.
+    /// Compiles a pod: its spec, and its rules about other pods, which depend on its namespace and labels.
+    pub fn of_pod(pod: &Pod) -> Self {
+        let Some(spec) = &pod.spec else { return Self::default() };
+        Self { relations: Relations::compile(spec, &PodGroup::of(pod)), ..Self::of(spec) }
+    }
+
+    /// Compiles a spec without rules about other pods.
     pub fn of(spec: &PodSpec) -> Self {
         let affinity = spec.affinity.as_ref().and_then(|affinity| affinity.node_affinity.as_ref());
         let required = affinity
@@ -83,6 +92,7 @@ impl PodRequirements {
             preferred: preferred.into_iter().flatten().filter_map(preferred_term).collect(),
             tolerations,
             host_ports: host_ports(spec),
+            relations: None,
         }
     }
 
@@ -171,15 +181,27 @@ fn host_ports(spec: &PodSpec) -> Vec<HostPort> {
     ports
 }
 
-/// A handle to interned requirements. Clones are cheap; equal requirements from one
-/// [`Classes`] are the same class.
+/// A handle to interned requirements and to what other pods' rules see of the pod. Clones are cheap;
+/// equal pods of one [`Classes`] are the same class.
 #[derive(Clone, Debug)]
-pub struct PodClass(Arc<PodRequirements>);
+pub struct PodClass {
+    requirements: Arc<PodRequirements>,
+    group: Option<Arc<PodGroup>>,
+}
 
 impl PodClass {
-    /// Identifies the class as long as a handle to it lives.
-    pub(crate) fn id(&self) -> usize {
-        Arc::as_ptr(&self.0).addr()
+    /// Identifies the requirements as long as a handle to them lives.
+    pub(crate) fn requirements_id(&self) -> usize {
+        Arc::as_ptr(&self.requirements).addr()
+    }
+
+    /// Namespace and labels, if known.
+    pub(crate) fn group(&self) -> Option<&Arc<PodGroup>> {
+        self.group.as_ref()
+    }
+
+    fn group_id(&self) -> usize {
+        self.group.as_ref().map_or(0, |group| Arc::as_ptr(group).addr())
     }
 }
 
@@ -187,13 +209,13 @@ impl Deref for PodClass {
     type Target = PodRequirements;
 
     fn deref(&self) -> &PodRequirements {
-        &self.0
+        &self.requirements
     }
 }
 
 impl PartialEq for PodClass {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        self.requirements_id() == other.requirements_id() && self.group_id() == other.group_id()
     }
 }
 
@@ -201,30 +223,52 @@ impl Eq for PodClass {}
 
 impl std::hash::Hash for PodClass {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.id().hash(state);
+        (self.requirements_id(), self.group_id()).hash(state);
     }
 }
 
-/// The classes in use. Those that nobody holds any more are dropped from time to time.
+/// The classes in use.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Classes {
-    known: HashSet<Arc<PodRequirements>>,
-    /// Sweep when there are this many, so that sweeping costs a constant share.
-    sweep_at: usize,
+    requirements: Interned<PodRequirements>,
+    groups: Interned<PodGroup>,
 }
 
 impl Classes {
     /// The class of these requirements.
-    pub(crate) fn intern(&mut self, requirements: PodRequirements) -> PodClass {
-        if let Some(known) = self.known.get(&requirements) {
-            return PodClass(Arc::clone(known));
+    pub(crate) fn intern(&mut self, requirements: PodRequirements, group: Option<PodGroup>) -> PodClass {
+        PodClass {
+            requirements: self.requirements.intern(requirements),
+            group: group.map(|group| self.groups.intern(group)),
         }
-        if self.known.len() >= self.sweep_at.max(64) {
-            self.known.retain(|class| Arc::strong_count(class) > 1);
-            self.sweep_at = self.known.len() * 2;
+    }
+}
+
+/// Equal values as one. Those that nobody holds any more are dropped from time to time.
+#[derive(Clone, Debug)]
+struct Interned<T> {
+    known: HashSet<Arc<T>>,
+    /// Sweep when there are this many, so that sweeping costs a constant share.
+    sweep_at: usize,
+}
+
+impl<T> Default for Interned<T> {
+    fn default() -> Self {
+        Self { known: HashSet::default(), sweep_at: 64 }
+    }
+}
+
+impl<T: Eq + std::hash::Hash> Interned<T> {
+    fn intern(&mut self, value: T) -> Arc<T> {
+        if let Some(known) = self.known.get(&value) {
+            return Arc::clone(known);
         }
-        let class = Arc::new(requirements);
-        self.known.insert(Arc::clone(&class));
-        PodClass(class)
+        if self.known.len() >= self.sweep_at {
+            self.known.retain(|value| Arc::strong_count(value) > 1);
+            self.sweep_at = (self.known.len() * 2).max(64);
+        }
+        let value = Arc::new(value);
+        self.known.insert(Arc::clone(&value));
+        value
     }
 }

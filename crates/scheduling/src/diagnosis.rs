@@ -56,8 +56,9 @@ impl Unschedulable {
         let snapshot = engine.snapshot();
         let mut result = Self { nodes: snapshot.len(), ..Self::default() };
         let mut least_missing = f64::INFINITY;
+        let standing = engine.standing(class);
         for (id, node) in snapshot.nodes() {
-            let reasons = engine.reasons(class, id);
+            let reasons = engine.reasons_on(class, standing.as_ref(), id);
             if reasons.contains(&Reason::UntoleratedTaint) {
                 result.count_taint(class, node);
             }

@@ -1,6 +1,6 @@
 //! The placement engine: pods in, decisions out.
 
-use k8s_openapi::api::core::v1::PodSpec;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
 
 use base::map::HashMap;
 
@@ -9,6 +9,7 @@ use crate::diagnosis::Unschedulable;
 use crate::filter::{self, Reason};
 use crate::index::{self, ClassIndex, Scale, Verdict};
 use crate::node::NodeInfo;
+use crate::relations::{PodGroup, Standing};
 use crate::score::Scores;
 use crate::snapshot::{NodeId, Snapshot};
 
@@ -33,7 +34,7 @@ pub struct Engine {
 struct Kept {
     index: ClassIndex,
     used: u64,
-    /// Keeps the class alive, whose address is the key.
+    /// Keeps the requirements alive, whose address is the key.
     _class: PodClass,
 }
 
@@ -68,14 +69,24 @@ impl Engine {
         &self.snapshot
     }
 
-    /// The class of pods with this spec. Compile once per pod and keep the handle.
-    pub fn class_of(&mut self, spec: &PodSpec) -> PodClass {
-        self.class(PodRequirements::of(spec))
+    /// The class of a pod. Compile once per pod and keep the handle.
+    pub fn class_of(&mut self, pod: &Pod) -> PodClass {
+        self.classes.intern(PodRequirements::of_pod(pod), Some(PodGroup::of(pod)))
     }
 
-    /// The class with these requirements.
-    pub fn class(&mut self, requirements: PodRequirements) -> PodClass {
-        self.classes.intern(requirements)
+    /// The class of pods with this spec, without labels and without rules about other pods.
+    pub fn class_of_spec(&mut self, spec: &PodSpec) -> PodClass {
+        self.classes.intern(PodRequirements::of(spec), None)
+    }
+
+    /// The class with these requirements and labels.
+    pub fn class(&mut self, requirements: PodRequirements, group: Option<PodGroup>) -> PodClass {
+        self.classes.intern(requirements, group)
+    }
+
+    /// Whether rules between pods matter to the class.
+    pub fn is_related(&self, class: &PodClass) -> bool {
+        class.relations.is_some() || class.group().is_some_and(|group| self.snapshot.is_repelled(group))
     }
 
     /// Adds a node or replaces what is known of it. Returns its index and whether anything changed.
@@ -101,7 +112,11 @@ impl Engine {
     /// The best node for a pod of the class. Does not count the pod there: see [`Engine::add_pod`].
     pub fn place(&mut self, class: &PodClass) -> Option<Placement> {
         if let Some(names) = class.pinned_names() {
-            return place_among(&self.snapshot, class, &names, self.seed);
+            let nodes = names.into_iter().filter_map(|name| self.snapshot.id(name));
+            return self.place_among(class, nodes);
+        }
+        if self.is_related(class) {
+            return self.place_among(class, self.snapshot.nodes().map(|(id, _)| id));
         }
         let (snapshot, index) = self.index(class);
         let node = index.best()?;
@@ -117,28 +132,83 @@ impl Engine {
 
     /// Whether a pod of the class can run on this very node now.
     pub fn is_feasible(&self, class: &PodClass, id: NodeId) -> bool {
-        self.snapshot.node(id).is_some_and(|node| filter::check_node(class, node).is_none())
-            && filter::has_room(&self.snapshot.columns, id.index(), class)
+        self.has_place(class, id)
+            && (!self.is_related(class)
+                || self
+                    .snapshot
+                    .node(id)
+                    .is_some_and(|node| Standing::take(&self.snapshot, class).reason(node).is_none()))
     }
 
     /// Whether a pod of the class can run anywhere now.
     pub fn is_placeable(&mut self, class: &PodClass) -> bool {
-        match class.pinned_names() {
-            Some(names) => {
-                names.iter().any(|name| self.snapshot.id(name).is_some_and(|id| self.is_feasible(class, id)))
-            }
-            None => self.index(class).1.best().is_some(),
+        if class.pinned_names().is_some() || self.is_related(class) {
+            return self.place(class).is_some();
         }
+        self.index(class).1.best().is_some()
     }
 
     /// Why a pod of the class cannot run on this node; empty when it can.
     pub fn reasons(&self, class: &PodClass, id: NodeId) -> Vec<Reason> {
-        if let (Some(names), Some(node)) = (class.pinned_names(), self.snapshot.node(id))
-            && !names.contains(&node.name.as_ref())
-        {
+        self.reasons_on(class, self.standing(class).as_ref(), id)
+    }
+
+    /// The state of the rules between pods, if they matter to the class.
+    pub(crate) fn standing<'a>(&'a self, class: &'a PodClass) -> Option<Standing<'a>> {
+        self.is_related(class).then(|| Standing::take(&self.snapshot, class))
+    }
+
+    /// [`Engine::reasons`] for many nodes: the standing is taken once.
+    pub(crate) fn reasons_on(
+        &self,
+        class: &PodClass,
+        standing: Option<&Standing<'_>>,
+        id: NodeId,
+    ) -> Vec<Reason> {
+        let Some(node) = self.snapshot.node(id) else { return Vec::new() };
+        if class.pinned_names().is_some_and(|names| !names.contains(&node.name.as_ref())) {
             return vec![Reason::NotNamed];
         }
-        index::reasons_on(&self.snapshot, id, class)
+        let reasons = filter::reasons(&self.snapshot, id, class, &[]);
+        if reasons.is_empty() {
+            standing.and_then(|standing| standing.reason(node)).into_iter().collect()
+        } else {
+            reasons
+        }
+    }
+
+    /// Whether the node accepts the class and has room for it, other pods' rules aside.
+    fn has_place(&self, class: &PodClass, id: NodeId) -> bool {
+        self.snapshot.node(id).is_some_and(|node| filter::check_node(class, node).is_none())
+            && filter::has_room(&self.snapshot.columns, id.index(), class)
+    }
+
+    /// Placement by looking at each node, for classes that an index does not help.
+    fn place_among(&self, class: &PodClass, nodes: impl Iterator<Item = NodeId>) -> Option<Placement> {
+        let standing = self.standing(class);
+        let mut scale = Scale::default();
+        let (mut possible, mut infos) = (Vec::new(), Vec::new());
+        for id in nodes.filter(|id| self.has_place(class, *id)) {
+            let node = self.snapshot.node(id)?;
+            if standing.as_ref().is_some_and(|standing| standing.reason(node).is_some()) {
+                continue;
+            }
+            let verdict = Verdict::of(class, Some(node));
+            scale.include(verdict);
+            possible.push((id, verdict));
+            infos.push(&**node);
+        }
+        let related = standing.map_or_else(|| vec![(0, 0); infos.len()], |standing| standing.scores(&infos));
+        possible
+            .into_iter()
+            .zip(related)
+            .map(|((node, verdict), (topology_spread, pod_affinity))| {
+                let scores = index::scores(&self.snapshot, node, class, verdict, scale);
+                Placement { node, scores: Scores { topology_spread, pod_affinity, ..scores } }
+            })
+            .max_by_key(|placement| {
+                index::rank(&self.snapshot, placement.node, placement.scores.total(), self.seed)
+            })
     }
 
     /// Why a pod of the class can run nowhere, counted over all nodes.
@@ -150,12 +220,12 @@ impl Engine {
     fn index(&mut self, class: &PodClass) -> (&Snapshot, &ClassIndex) {
         self.uses += 1;
         let (snapshot, seed) = (&self.snapshot, self.seed);
-        if !self.indexes.contains_key(&class.id()) {
+        if !self.indexes.contains_key(&class.requirements_id()) {
             let index = ClassIndex::build(class, snapshot, seed);
             make_room(&mut self.indexes, index.size_bytes());
-            self.indexes.insert(class.id(), Kept { index, used: 0, _class: class.clone() });
+            self.indexes.insert(class.requirements_id(), Kept { index, used: 0, _class: class.clone() });
         }
-        let kept = self.indexes.get_mut(&class.id()).expect("was inserted if it was missing");
+        let kept = self.indexes.get_mut(&class.requirements_id()).expect("was inserted if it was missing");
         kept.used = self.uses;
         kept.index.catch_up(snapshot, seed);
         (snapshot, &kept.index)
@@ -171,27 +241,4 @@ fn make_room(indexes: &mut HashMap<usize, Kept>, bytes: usize) {
             total -= kept.index.size_bytes();
         }
     }
-}
-
-/// Placement for pods that name their nodes: too few to keep an index for.
-fn place_among(snapshot: &Snapshot, class: &PodClass, names: &[&str], seed: u64) -> Option<Placement> {
-    let mut scale = Scale::default();
-    let mut possible = Vec::new();
-    for name in names {
-        let Some(id) = snapshot.id(name) else { continue };
-        let node = snapshot.node(id)?;
-        if filter::check_node(class, node).is_none() && filter::has_room(&snapshot.columns, id.index(), class)
-        {
-            let verdict = Verdict::of(class, Some(node));
-            scale.include(verdict);
-            possible.push((id, verdict));
-        }
-    }
-    possible
-        .into_iter()
-        .map(|(node, verdict)| Placement {
-            node,
-            scores: index::scores(snapshot, node, class, verdict, scale),
-        })
-        .max_by_key(|placement| index::rank(snapshot, placement.node, placement.scores.total(), seed))
 }

@@ -29,13 +29,31 @@ pub enum Reason {
         /// Whether even the empty node has too little.
         on_empty_node: bool,
     },
+    /// A topology spread constraint would be violated.
+    Spread,
+    /// The node lacks the label of a topology spread constraint.
+    SpreadLabelMissing,
+    /// The pods that the pod wants to be with are elsewhere.
+    PodAffinity,
+    /// Pods that the pod wants to stay away from are near.
+    PodAntiAffinity,
+    /// Pods that want to stay away from the pod are near.
+    ExistingAntiAffinity,
 }
 
 impl Reason {
     /// Whether removing pods from the node could help. Where one reason of a node says no, preemption
     /// does not help there.
     pub fn is_resolvable(&self) -> bool {
-        matches!(self, Self::HostPorts | Self::TooManyPods | Self::Insufficient { on_empty_node: false, .. })
+        matches!(
+            self,
+            Self::HostPorts
+                | Self::TooManyPods
+                | Self::Insufficient { on_empty_node: false, .. }
+                | Self::Spread
+                | Self::PodAntiAffinity
+                | Self::ExistingAntiAffinity
+        )
     }
 }
 
@@ -49,6 +67,15 @@ impl fmt::Display for Reason {
             Self::HostPorts => f.write_str("node(s) didn't have free ports for the requested pod ports"),
             Self::TooManyPods => f.write_str("Too many pods"),
             Self::Insufficient { resource, .. } => write!(f, "Insufficient {resource}"),
+            Self::Spread => f.write_str("node(s) didn't match pod topology spread constraints"),
+            Self::SpreadLabelMissing => {
+                f.write_str("node(s) didn't match pod topology spread constraints (missing required label)")
+            }
+            Self::PodAffinity => f.write_str("node(s) didn't match pod affinity rules"),
+            Self::PodAntiAffinity => f.write_str("node(s) didn't match pod anti-affinity rules"),
+            Self::ExistingAntiAffinity => {
+                f.write_str("node(s) didn't satisfy existing pods anti-affinity rules")
+            }
         }
     }
 }

@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use crate::class::{PodClass, PodRequirements};
-use crate::filter::{self, Reason};
+use crate::filter;
 use crate::node::NodeInfo;
 use crate::score::{self, Scores};
 use crate::snapshot::{NodeId, Snapshot};
@@ -67,6 +67,7 @@ pub(crate) fn scores(
         node_affinity: score::normalize(verdict.preference, scale.preference, false),
         least_allocated: score::least_allocated(&snapshot.columns, id.index(), pod),
         balanced_allocation: score::balanced_allocation(&snapshot.columns, id.index(), pod),
+        ..Scores::default()
     }
 }
 
@@ -205,11 +206,6 @@ impl ClassIndex {
         let greatest = |counts: &BTreeMap<u32, u32>| counts.last_key_value().map_or(0, |(raw, _)| *raw);
         Scale { preference: greatest(&self.preferences), intolerable: greatest(&self.intolerables) }
     }
-}
-
-/// Why the class cannot be placed on the node; empty when it can.
-pub(crate) fn reasons_on(snapshot: &Snapshot, id: NodeId, pod: &PodRequirements) -> Vec<Reason> {
-    filter::reasons(snapshot, id, pod, &[])
 }
 
 pub(crate) fn node_id(index: usize) -> NodeId {

@@ -71,8 +71,9 @@ pub fn preempt(cluster: &Cluster, class: &PodClass, is_protected: &dyn Fn(&PodKe
     let mut answers = BTreeMap::<String, u32>::new();
     let mut candidates = Vec::new();
     let mut harmless = false;
+    let standing = cluster.engine().standing(class);
     for (id, node) in snapshot.nodes() {
-        let reasons = cluster.engine().reasons(class, id);
+        let reasons = cluster.engine().reasons_on(class, standing.as_ref(), id);
         if !reasons.iter().all(Reason::is_resolvable) {
             *answers.entry("Preemption is not helpful for scheduling".to_owned()).or_default() += 1;
             continue;

@@ -14,6 +14,10 @@ pub const NODE_AFFINITY_WEIGHT: i64 = 2;
 pub const LEAST_ALLOCATED_WEIGHT: i64 = 1;
 /// Weight of `NodeResourcesBalancedAllocation`.
 pub const BALANCED_ALLOCATION_WEIGHT: i64 = 1;
+/// Weight of `PodTopologySpread`.
+pub const TOPOLOGY_SPREAD_WEIGHT: i64 = 2;
+/// Weight of `InterPodAffinity`.
+pub const POD_AFFINITY_WEIGHT: i64 = 2;
 
 /// The scores of a node for a pod, each from 0 to [`MAX_NODE_SCORE`] before its weight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +30,10 @@ pub struct Scores {
     pub least_allocated: i64,
     /// `NodeResourcesBalancedAllocation`.
     pub balanced_allocation: i64,
+    /// `PodTopologySpread` with `ScheduleAnyway`; 0 for pods without such constraints.
+    pub topology_spread: i64,
+    /// `InterPodAffinity`: preferred terms of the pod; 0 without any.
+    pub pod_affinity: i64,
 }
 
 impl Scores {
@@ -35,6 +43,8 @@ impl Scores {
             + self.node_affinity * NODE_AFFINITY_WEIGHT
             + self.least_allocated * LEAST_ALLOCATED_WEIGHT
             + self.balanced_allocation * BALANCED_ALLOCATION_WEIGHT
+            + self.topology_spread * TOPOLOGY_SPREAD_WEIGHT
+            + self.pod_affinity * POD_AFFINITY_WEIGHT
     }
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use base::invariant;
 use base::map::HashMap;
 
-use crate::class::{HostPort, PodRequirements};
+use crate::class::{HostPort, PodClass, PodRequirements};
 use crate::node::NodeInfo;
+use crate::relations::{PodGroup, Relations};
 
 /// The dense index of a node in a snapshot. Indices of removed nodes are used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +30,10 @@ pub struct Snapshot {
     pub(crate) log: ChangeLog,
     /// Counts placements; the column `recency` remembers it per node.
     sequence: u32,
+    /// The classes of the pods on each node, with their numbers.
+    members: Vec<Option<Arc<Vec<(PodClass, u32)>>>>,
+    /// The classes that keep others away, with the number of their pods.
+    repelling: HashMap<PodClass, u32>,
 }
 
 /// The amounts, one entry per node index; zero where there is no node.
@@ -155,6 +160,7 @@ impl Snapshot {
         let id = self.holes.pop().unwrap_or_else(|| {
             let index = u32::try_from(self.infos.len()).expect("fewer than 2^32 nodes");
             Arc::make_mut(&mut self.infos).push(None);
+            self.members.push(None);
             self.columns.grow();
             NodeId(index)
         });
@@ -170,23 +176,71 @@ impl Snapshot {
         let Some(info) = Arc::make_mut(&mut self.infos)[id.index()].take() else { return };
         Arc::make_mut(&mut self.by_name).remove(&info.name);
         self.columns.clear(id.index());
+        for (class, count) in self.members[id.index()].take().iter().flat_map(|members| members.iter()) {
+            self.repel(class, |pods| pods.saturating_sub(*count));
+        }
         self.holes.push(id);
         self.changed(id, true);
     }
 
     /// Counts a pod on a node.
-    pub fn add_pod(&mut self, id: NodeId, pod: &PodRequirements) {
+    pub fn add_pod(&mut self, id: NodeId, pod: &PodClass) {
         self.sequence = self.sequence.wrapping_add(1);
         self.columns.recency[id.index()] = self.sequence;
         self.columns.apply(id.index(), pod, 1);
+        self.join(id, pod);
         self.changed(id, false);
     }
 
     /// Stops counting a pod on a node.
-    pub fn remove_pod(&mut self, id: NodeId, pod: &PodRequirements) {
+    pub fn remove_pod(&mut self, id: NodeId, pod: &PodClass) {
         self.columns.apply(id.index(), pod, -1);
+        self.part(id, pod);
         invariant!(self.columns.pods[id.index()] >= 0, "no more pods leave a node than came");
         self.changed(id, false);
+    }
+
+    /// The classes of the pods on a node, with their numbers.
+    pub(crate) fn members(&self, id: NodeId) -> &[(PodClass, u32)] {
+        self.members.get(id.index()).and_then(|members| members.as_deref()).map_or(&[], |members| members)
+    }
+
+    /// Whether some pod keeps this group away from somewhere.
+    pub(crate) fn is_repelled(&self, group: &PodGroup) -> bool {
+        self.repelling
+            .keys()
+            .any(|class| class.relations.as_ref().is_some_and(|relations| relations.repels_group(group)))
+    }
+
+    fn join(&mut self, id: NodeId, class: &PodClass) {
+        let members = Arc::make_mut(self.members[id.index()].get_or_insert_default());
+        match members.iter_mut().find(|(known, _)| known == class) {
+            Some((_, count)) => *count += 1,
+            None => members.push((class.clone(), 1)),
+        }
+        self.repel(class, |pods| pods + 1);
+    }
+
+    fn part(&mut self, id: NodeId, class: &PodClass) {
+        let Some(members) = &mut self.members[id.index()] else { return };
+        let members = Arc::make_mut(members);
+        if let Some(position) = members.iter().position(|(known, _)| known == class) {
+            members[position].1 -= 1;
+            if members[position].1 == 0 {
+                members.swap_remove(position);
+            }
+        }
+        self.repel(class, |pods| pods.saturating_sub(1));
+    }
+
+    fn repel(&mut self, class: &PodClass, change: impl Fn(u32) -> u32) {
+        if class.relations.as_ref().is_some_and(Relations::repels) {
+            let pods = self.repelling.entry(class.clone()).or_default();
+            *pods = change(*pods);
+            if *pods == 0 {
+                self.repelling.remove(class);
+            }
+        }
     }
 
     fn changed(&mut self, node: NodeId, is_node: bool) {

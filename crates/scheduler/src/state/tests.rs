@@ -337,3 +337,28 @@ fn pods_of_nodes_that_are_not_known_yet_count_once_they_are() {
     world.node("n1", "2");
     assert_eq!(world.bound(), ["b@n1"]);
 }
+
+#[test]
+fn rules_between_pods_are_looked_at_again_when_anything_moves() {
+    let mut world = World::new();
+    world.node("n1", "4");
+    let with = |app: &str, affinity: serde_json::Value| {
+        let mut spec = spec("1", 0);
+        spec["affinity"] = affinity;
+        json!({"metadata": {"labels": {"app": app}}, "spec": spec})
+    };
+    let near_leader = json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"labelSelector": {"matchLabels": {"app": "leader"}}, "topologyKey": "kubernetes.io/hostname"}]}});
+    let mut node = json!({"metadata": {"name": "n2", "labels": {"kubernetes.io/hostname": "n2"}}});
+    node["status"] = json!({"allocatable": {"cpu": "4", "memory": "64Gi", "pods": "110"}});
+    world.state.node_applied(&serde_json::from_value(node).unwrap());
+    world.apply("follower", with("follower", near_leader));
+    assert!(world.bound().is_empty());
+    let mut leader = with("leader", json!({}));
+    leader["spec"]["nodeName"] = "n2".into();
+    world.apply("leader", leader);
+    world.run();
+    assert_eq!(world.state.next_deadline(), Some(world.now + RELATED_EVERY));
+    world.now += RELATED_EVERY;
+    assert_eq!(world.bound(), ["follower@n2"]);
+}
