@@ -31,10 +31,13 @@ pub struct Snapshot {
     /// Counts placements; the column `recency` remembers it per node.
     sequence: u32,
     /// The classes of the pods on each node, with their numbers.
-    members: Vec<Option<Arc<Vec<(PodClass, u32)>>>>,
+    members: Vec<Option<Members>>,
     /// The classes that keep others away, with the number of their pods.
     repelling: HashMap<PodClass, u32>,
 }
+
+/// Classes with numbers of pods, shared until changed.
+type Members = Arc<Vec<(PodClass, u32)>>;
 
 /// The amounts, one entry per node index; zero where there is no node.
 #[derive(Clone, Debug, Default)]
