@@ -1,5 +1,6 @@
 //! The controllers against the real API server, in process and on a paused clock, with a kubelet
 //! that only pretends. The tests assert on the state of the world.
+#![allow(missing_docs)]
 
 mod daemon_set;
 mod deployment;
@@ -8,6 +9,7 @@ mod garbage;
 mod job;
 mod namespace;
 mod replica_set;
+mod stateful_set;
 
 use std::sync::Arc;
 
