@@ -1,0 +1,3 @@
+//! scaling
+
+pub mod hpa;
