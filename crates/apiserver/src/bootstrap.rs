@@ -1,5 +1,6 @@
 //! The objects that every cluster has from the start.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -10,16 +11,75 @@ use crate::server::Inner;
 use crate::storage::PutError;
 
 /// Creates what is missing.
-pub(crate) async fn create(server: &Arc<Inner>, _service_cidr: &str) -> Result<(), StoreError> {
+pub(crate) async fn create(server: &Arc<Inner>, advertise: Option<SocketAddr>) -> Result<(), StoreError> {
     for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
         let namespace = json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
             "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
         ensure(server, "", "v1", "namespaces", namespace).await?;
     }
+    for (name, value, description) in PRIORITY_CLASSES {
+        let class = json!({"metadata": {"name": name, "generation": 1}, "value": value,
+            "description": description, "preemptionPolicy": "PreemptLowerPriority"});
+        ensure(server, "scheduling.k8s.io", "v1", "priorityclasses", class).await?;
+    }
+    kubernetes_service(server, advertise).await?;
     for (resource, object) in crate::authz::bootstrap::objects() {
         ensure(server, "rbac.authorization.k8s.io", "v1", resource, object).await?;
     }
     Ok(())
+}
+
+const PRIORITY_CLASSES: [(&str, i64, &str); 2] = [
+    ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
+    ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
+];
+
+/// The service by which pods find the API server, and where it ends.
+async fn kubernetes_service(server: &Arc<Inner>, advertise: Option<SocketAddr>) -> Result<(), StoreError> {
+    let address = server.services.first().to_string();
+    let labels = json!({"component": "apiserver", "provider": "kubernetes"});
+    let port = advertise.map_or(6443, |advertise| advertise.port());
+    let service = json!({
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": labels},
+        "spec": {"ports": [{"name": "https", "protocol": "TCP", "port": 443, "targetPort": port}],
+            "clusterIP": address, "clusterIPs": [address], "type": "ClusterIP", "sessionAffinity": "None",
+            "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster"},
+        "status": {"loadBalancer": {}},
+    });
+    ensure(server, "", "v1", "services", service).await?;
+    let Some(advertise) = advertise else { return Ok(()) };
+    let slice = json!({
+        "metadata": {"name": "kubernetes", "namespace": "default", "generation": 1,
+            "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": if advertise.is_ipv4() { "IPv4" } else { "IPv6" },
+        "endpoints": [{"addresses": [advertise.ip().to_string()], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "protocol": "TCP", "port": port}],
+    });
+    replace(server, "discovery.k8s.io", "v1", "endpointslices", slice).await
+}
+
+/// Writes one object whatever was there: it follows from how the server was started.
+async fn replace(server: &Arc<Inner>, group: &str, version: &str, resource: &str, mut object: Value) -> Result<(), StoreError> {
+    let registry = server.registry();
+    let Some(kind) = registry.resource(group, version, resource) else { return Ok(()) };
+    let (namespace, name) = (meta(&object, "namespace").to_owned(), meta(&object, "name").to_owned());
+    let Some(entry) = server.cached(kind, &namespace, &name) else {
+        return ensure(server, group, version, resource, object).await;
+    };
+    let old = entry.to_value();
+    for field in ["uid", "creationTimestamp"] {
+        object["metadata"][field] = old["metadata"][field].clone();
+    }
+    if crate::object::encode_stored(&object) == crate::object::encode_stored(&old) {
+        return Ok(());
+    }
+    match server.put(kind, &kind.key(&namespace, &name), Compare::Any, &object).await {
+        Ok(_) | Err(PutError::Conflict) => Ok(()),
+        Err(PutError::Other(error)) => {
+            tracing::error!(%error, name, "a bootstrap object could not be written");
+            Err(StoreError::Closed)
+        }
+    }
 }
 
 /// Creates one object unless it is there.

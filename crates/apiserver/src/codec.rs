@@ -201,3 +201,17 @@ fn finish(kind: &Kind, value: &mut Value) {
     crate::object::meta_mut(value);
     (schema::strategy::of(&kind.group, &kind.kind).default)(value);
 }
+
+/// The object as Go would write it after defaulting and preparation: `status: {}` where a struct is
+/// empty, nothing where a list is. `object` is in the stored version.
+pub fn canonicalise(kind: &Kind, object: &mut Value) {
+    let Some(ty) = types::of_kind(&kind.storage.group, &kind.storage.version, &kind.kind) else { return };
+    let version = object["metadata"].get("resourceVersion").cloned();
+    match decode::decode_value(object.clone(), ty, Strictness::Ignore) {
+        Ok(decoded) => *object = decoded.value,
+        Err(error) => tracing::error!(%error, kind = %kind.kind, "a prepared object does not fit its type"),
+    }
+    if let Some(version) = version {
+        object["metadata"]["resourceVersion"] = version;
+    }
+}

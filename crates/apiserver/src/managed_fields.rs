@@ -1,21 +1,115 @@
 //! Who owns which field: the API server's side of `schema::apply`.
 
+use schema::apply::{self, ApplyError, ApplyRequest, Update};
+use schema::decode::Strictness;
+use schema::types::{self, Type};
 use serde_json::Value;
 
 use crate::call::Call;
+use crate::codec::{self, Target};
 use crate::object::{meta, set_meta};
 use crate::status::ApiError;
 
 /// Records the changes between `old` (empty for a create) and `new` as `manager`'s.
-#[allow(clippy::unnecessary_wraps, reason = "schema errors of apply are errors of the request")]
 pub(crate) fn track_update(
-    _call: &Call,
-    _old: &Value,
-    _new: &mut Value,
-    _manager: &str,
-    _subresource: &str,
+    call: &Call,
+    old: &Value,
+    new: &mut Value,
+    manager: &str,
+    subresource: &str,
 ) -> Result<(), ApiError> {
+    let Some(ty) = types::get(&call.kind.schema) else { return Ok(()) };
+    track(call, old, new, manager, subresource, ty, &call.kind.api_version());
     Ok(())
+}
+
+/// Like [`track_update`], for an object of another kind than the call's.
+pub(crate) fn track_named(
+    call: &Call,
+    old: &Value,
+    new: &mut Value,
+    manager: &str,
+    subresource: &str,
+    target: &Target<'_>,
+) -> Result<(), ApiError> {
+    let Some(ty) = target.ty else { return Ok(()) };
+    let api_version = crate::kind::group_version(target.group, target.version);
+    track(call, old, new, manager, subresource, ty, &api_version);
+    Ok(())
+}
+
+fn track(
+    call: &Call,
+    old: &Value,
+    new: &mut Value,
+    manager: &str,
+    subresource: &str,
+    ty: &Type,
+    api_version: &str,
+) {
+    let ignored = apply::ignored_fields(call.kind.subresource("status").is_some(), subresource);
+    let now = base::clock::rfc3339(base::clock::now());
+    let exists = old.as_object().is_some_and(|fields| !fields.is_empty());
+    let update = Update {
+        live: exists.then_some(old),
+        ty,
+        manager,
+        api_version,
+        subresource,
+        ignored: &ignored,
+        now: &now,
+    };
+    apply::track_update(new, &update);
+}
+
+/// Server-side apply of `config` to `old` (`None` creates): the merged object in this kind's version,
+/// checked and with defaults.
+pub(crate) fn apply(
+    call: &Call,
+    old: Option<&Value>,
+    config: &Value,
+    manager: &str,
+    force: bool,
+    subresource: &str,
+) -> Result<Value, ApiError> {
+    let merged = match types::get(&call.kind.schema) {
+        Some(ty) => {
+            let request = ApplyRequest {
+                live: old,
+                patch: config.clone(),
+                ty,
+                manager,
+                api_version: &call.kind.api_version(),
+                subresource,
+                force,
+                ignored: &apply::ignored_fields(call.kind.subresource("status").is_some(), subresource),
+                now: &base::clock::rfc3339(base::clock::now()),
+            };
+            apply::apply(&request).map_err(apply_error)?
+        }
+        None => {
+            let empty = serde_json::json!({});
+            let merged = schema::patch::merge(old.unwrap_or(&empty), config);
+            merged.map_err(|error| ApiError::bad_request(error.to_string()))?
+        }
+    };
+    let decoded = codec::normalise(&call.kind, merged, Strictness::Ignore);
+    Ok(decoded.map_err(|error| ApiError::bad_request(error.to_string()))?.value)
+}
+
+fn apply_error(error: ApplyError) -> ApiError {
+    match error {
+        ApplyError::BadRequest(message) => ApiError::bad_request(message),
+        ApplyError::Invalid(message) => {
+            ApiError { code: 500, reason: "".into(), ..ApiError::bad_request(message) }
+        }
+        ApplyError::Conflicts(ref conflicts) => {
+            let start = ApiError::new(409, "Conflict", error.to_string());
+            conflicts.iter().fold(start, |status, conflict| {
+                status.cause("FieldManagerConflict", conflict.message(), conflict.field.clone())
+            })
+        }
+    }
 }
 
 /// Drops repeated owners, with a warning for each uid.
@@ -41,33 +135,4 @@ pub(crate) fn dedup_owner_references(call: &Call, object: &mut Value) {
     ));
     debug_assert!(!meta(object, "name").is_empty() || object["metadata"].is_object());
     set_meta(object, "ownerReferences", Value::Array(kept));
-}
-
-/// Server-side apply of `config` to `old`: the merged object in this kind's version, with defaults.
-pub(crate) fn apply(
-    call: &Call,
-    old: &Value,
-    config: &Value,
-    _manager: &str,
-    _force: bool,
-    _subresource: &str,
-) -> Result<Value, ApiError> {
-    let merged =
-        schema::patch::merge(old, config).map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let decoded = crate::codec::normalise(&call.kind, merged, schema::decode::Strictness::Ignore)
-        .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    Ok(decoded.value)
-}
-
-/// Like [`track_update`], for an object of another kind than the call's.
-#[allow(clippy::unnecessary_wraps, reason = "schema errors of apply are errors of the request")]
-pub(crate) fn track_named(
-    _call: &Call,
-    _old: &Value,
-    _new: &mut Value,
-    _manager: &str,
-    _subresource: &str,
-    _target: &crate::codec::Target<'_>,
-) -> Result<(), ApiError> {
-    Ok(())
 }

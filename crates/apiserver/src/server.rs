@@ -16,7 +16,8 @@ use crate::authn::service_account::Signer;
 use crate::authn::{Token, Tokens};
 use crate::authz::Authorizer;
 use crate::body::{Body, BoxError};
-use crate::cache::WatchCache;
+use crate::admission::services::Allocator;
+use crate::cache::{Observer, WatchCache};
 use crate::kind::{Backend, Kind, Registry};
 use crate::pki::Credentials;
 use crate::service;
@@ -75,6 +76,7 @@ pub(crate) struct Inner {
     durable: Arc<WatchCache>,
     ephemeral: Arc<WatchCache>,
     pub authorizer: Arc<Authorizer>,
+    pub services: Arc<Allocator>,
     pub shutdown: watch::Sender<bool>,
     pub tokens: Tokens,
     pub signer: Signer,
@@ -111,9 +113,10 @@ impl ApiServer {
             kinds
         };
         let authorizer = Arc::new(Authorizer::default());
+        let services = Arc::new(Allocator::new(&config.service_cidr).map_err(StartError::Config)?);
+        let observers = Observers { authorizer: authorizer.clone(), services: services.clone() };
         let durable =
-            WatchCache::start(config.store.clone(), Some(authorizer.clone()), kinds(Backend::Durable))
-                .await?;
+            WatchCache::start(config.store.clone(), Some(Arc::new(observers)), kinds(Backend::Durable)).await?;
         crate::authz::request::attach(&authorizer, &durable);
         let memory = Arc::new(Memory::new());
         // Revision 0 would mean "any" to clients, so the first list must come after one write.
@@ -124,6 +127,7 @@ impl ApiServer {
             durable,
             ephemeral,
             authorizer,
+            services,
             shutdown: watch::Sender::new(false),
             tokens: config.tokens.into_iter().map(|token| (token.token, Arc::new(token.user))).collect(),
             signer,
@@ -131,13 +135,31 @@ impl ApiServer {
             anonymous_allowed: config.anonymous,
             kubelets: config.kubelets,
         });
-        crate::bootstrap::create(&inner, &config.service_cidr).await?;
+        crate::bootstrap::create(&inner, config.advertise).await?;
         Ok(Self(inner))
     }
 
     /// Ends all watches, so that connections can close.
     pub fn shut_down(&self) {
         self.0.shutdown.send_replace(true);
+    }
+}
+
+/// What follows the durable cache.
+struct Observers {
+    authorizer: Arc<Authorizer>,
+    services: Arc<Allocator>,
+}
+
+impl Observer for Observers {
+    fn apply(&self, key: &str, value: Option<&[u8]>) {
+        Observer::apply(&*self.authorizer, key, value);
+        self.services.apply(key, value);
+    }
+
+    fn reset(&self) {
+        Observer::reset(&*self.authorizer);
+        self.services.clear();
     }
 }
 

@@ -1,5 +1,7 @@
 //! Nothing is created in a namespace that does not exist or is going away.
 
+use serde_json::Value;
+
 use super::Operation;
 use crate::call::Call;
 use crate::object::meta;
@@ -8,7 +10,7 @@ use crate::status::ApiError;
 /// Namespaces that may not be deleted.
 const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
 
-pub(super) async fn admit(call: &Call, operation: Operation) -> Result<(), ApiError> {
+pub(super) async fn admit(call: &Call, operation: Operation, object: &Value) -> Result<(), ApiError> {
     let kind = &call.kind;
     if operation == Operation::Delete
         && kind.group.is_empty()
@@ -48,7 +50,7 @@ pub(super) async fn admit(call: &Call, operation: Operation) -> Result<(), ApiEr
         return Ok(());
     }
     let why = format!("unable to create new content in namespace {name} because it is being terminated");
-    let error = ApiError::forbidden(&kind.group, &kind.plural, "", why);
+    let error = ApiError::forbidden(&kind.group, &kind.plural, meta(object, "name"), why);
     Err(error.cause(
         "NamespaceTerminating",
         format!("namespace {name} is being terminated"),

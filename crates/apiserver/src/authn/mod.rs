@@ -104,11 +104,23 @@ pub(crate) fn anonymous() -> UserInfo {
 }
 
 /// Takes on the identity of the `Impersonate-…` headers, if the sender may.
-pub(crate) fn impersonate(server: &Inner, user: Arc<UserInfo>, parts: &Parts) -> Result<Arc<UserInfo>, ApiError> {
+pub(crate) fn impersonate(
+    server: &Inner,
+    user: Arc<UserInfo>,
+    parts: &Parts,
+) -> Result<Arc<UserInfo>, ApiError> {
     let Some(wanted) = Impersonation::parse(&parts.headers)? else { return Ok(user) };
     let check = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
-        let attributes =
-            Attributes { verb: "impersonate", is_resource: true, group, resource, subresource, namespace, name, ..Attributes::default() };
+        let attributes = Attributes {
+            verb: "impersonate",
+            is_resource: true,
+            group,
+            resource,
+            subresource,
+            namespace,
+            name,
+            ..Attributes::default()
+        };
         server.authorizer.check(&user, &attributes)
     };
     match service_account::split_name(&wanted.user) {

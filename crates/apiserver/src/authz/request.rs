@@ -74,13 +74,11 @@ impl NodePods for CachedPods {
 /// POST of a review of `authorization.k8s.io` or `authentication.k8s.io`: answered and forgotten.
 pub(crate) fn review(call: &Call) -> Result<Response<Body>, ApiError> {
     let mut review = call.decode_body()?;
-    if call.kind.namespaced {
-        crate::handlers::create::check_namespace(call, &mut review)?;
-    }
+    crate::handlers::create::check_namespace(call, &mut review)?;
     if call.kind.kind == "SelfSubjectReview" {
         let now = base::clock::rfc3339(base::clock::now());
         review["metadata"] = json!({"creationTimestamp": now});
-    } else {
+    } else if call.kind.kind != "SelfSubjectRulesReview" {
         let manager = call.manager();
         managed_fields::track_update(call, &json!({}), &mut review, &manager, "")?;
     }

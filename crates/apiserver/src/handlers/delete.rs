@@ -162,6 +162,10 @@ fn gone_status(call: &Call, object: &Value) -> Value {
 
 /// Deletes the object of the path. Objects in the answer are in the stored version.
 pub(crate) async fn delete_object(call: &Call, options: &DeleteOptions) -> Result<Deleted, ApiError> {
+    if call.kind.kind == "PriorityClass" && call.info.name.starts_with("system-") {
+        let why = "this is a system priority class and cannot be deleted";
+        return Err(ApiError::forbidden(&call.kind.group, &call.kind.plural, &call.info.name, why));
+    }
     admission::admit(call, Operation::Delete, "", &mut Value::Null, None).await?;
     for _ in 0..ATTEMPTS {
         let entry = call
@@ -241,7 +245,6 @@ async fn remove(
     if !options.dry_run {
         let gone = call.server.remove(&call.kind, entry).await?;
         set_meta(&mut object, "resourceVersion", gone.revision.to_string().into());
-        admission::deleted(call, &object);
     }
     Ok(finished(call, object, true))
 }

@@ -6,7 +6,7 @@ use schema::decode::{DecodeError, Strictness};
 use schema::field::{Error, ErrorList, Path};
 use schema::patch::{self, PatchError};
 use schema::types::{self, Type};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::create::{check_namespace, create_object};
 use super::update::{Change, Part, change_object, check_name};
@@ -177,8 +177,7 @@ async fn apply(call: &Call, part: Part, dry_run: bool) -> Result<Response<Body>,
         }
         check_name(call, &mut config)?;
         check_namespace(call, &mut config)?;
-        let empty = json!({"apiVersion": call.kind.api_version(), "kind": call.kind.kind, "metadata": {}});
-        let mut object = managed_fields::apply(call, &empty, &config, manager, force, "")?;
+        let mut object = managed_fields::apply(call, None, &config, manager, force, "")?;
         // A create has no version to be compared with.
         if !meta(&object, "resourceVersion").is_empty() {
             return Err(ApiError::modified(&call.kind.group, &call.kind.plural, &call.info.name));
@@ -191,7 +190,7 @@ async fn apply(call: &Call, part: Part, dry_run: bool) -> Result<Response<Body>,
         }
     }
     let subresource = call.info.subresource.as_str();
-    let make = |old: &Value| managed_fields::apply(call, old, &config, manager, force, subresource);
+    let make = |old: &Value| managed_fields::apply(call, Some(old), &config, manager, force, subresource);
     let change = Change { part, subresource, apply: &make, unconditional: true, dry_run };
     Ok(change_object(call, &change).await?.respond(call, StatusCode::OK))
 }

@@ -136,8 +136,9 @@ async fn attempt(
     )
     .await
     .map_err(PutError::Other)?;
+    crate::codec::canonicalise(&call.kind, &mut new);
     let written = write(call, change, entry, new).await;
-    reservation.finish(written.is_ok() && !change.dry_run);
+    reservation.finish();
     match written {
         // The client named the version it meant, so there is nothing to try again.
         Err(PutError::Conflict) if conditional => {

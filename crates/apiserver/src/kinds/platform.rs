@@ -5,14 +5,16 @@ use crate::columns::platform as tables;
 
 /// karpenter.sh, metrics.kobune.dev, explain.kobune.dev and metrics.k8s.io.
 pub fn kinds() -> Vec<Kind> {
-    let explain = Group { name: "explain.kobune.dev", version: "v1alpha1", package: "" };
-    let karpenter = Group { name: "karpenter.sh", version: "v1", package: "" };
+    let explain =
+        Group { name: "explain.kobune.dev", version: "v1alpha1", package: "dev.kobune.explain.v1alpha1" };
+    let karpenter = Group { name: "karpenter.sh", version: "v1", package: "sh.karpenter.v1" };
     let metrics = Group {
         name: "metrics.k8s.io",
         version: "v1beta1",
         package: "io.k8s.metrics.pkg.apis.metrics.v1beta1",
     };
-    let usage = Group { name: "metrics.kobune.dev", version: "v1alpha1", package: "" };
+    let usage =
+        Group { name: "metrics.kobune.dev", version: "v1alpha1", package: "dev.kobune.metrics.v1alpha1" };
     [
         explain.namespaced("Decision", "decisions").table(tables::DECISION, tables::decision),
         karpenter

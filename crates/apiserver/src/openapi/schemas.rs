@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use schema::types::{self, Field, ListMerge, Shape, Struct, Type};
+use schema::types::{self, Field, ListMerge, Omit, Shape, Struct, Type};
 use serde_json::{Map, Value, json};
 
 use crate::kind::Version;
@@ -13,9 +13,15 @@ const PREFIX: &str = "#/components/schemas/";
 /// The schemas that the operations of a version refer to, and all that these refer to.
 pub fn of_version(version: &Version) -> Map<String, Value> {
     let mut schemas = Schemas::default();
-    for of_meta in ["Status", "DeleteOptions", "WatchEvent", "APIResourceList", "Patch"] {
+    for of_meta in ["APIResourceList", "Patch"] {
         schemas.add(&format!("{META}.{of_meta}"));
     }
+    let in_group = version.kinds.values().next().map(|kind| (kind.group.as_ref(), kind.version.as_ref()));
+    let (group, in_version) = in_group.unwrap_or_default();
+    for of_meta in ["DeleteOptions", "WatchEvent"] {
+        schemas.add_kind(&format!("{META}.{of_meta}"), group, in_version, of_meta);
+    }
+    schemas.add_kind(&format!("{META}.Status"), "", "v1", "Status");
     for kind in version.kinds.values() {
         let Some((package, _)) = kind.schema.rsplit_once('.') else { continue };
         schemas.add_kind(&kind.schema, &kind.group, &kind.version, &kind.kind);
@@ -27,6 +33,7 @@ pub fn of_version(version: &Version) -> Map<String, Value> {
         );
         for sub in &kind.subresources {
             match (sub.group.as_ref(), sub.version.as_ref()) {
+                (_, "") if sub.kind.ends_with("Options") => {}
                 (_, "") => schemas.add_kind(
                     &format!("{package}.{}", sub.kind),
                     &kind.group,
@@ -135,7 +142,7 @@ impl Schemas {
             Shape::Raw => json!({"type": "object"}),
             Shape::Any | Shape::SchemaOr(_) => json!({}),
             Shape::List(list) => {
-                let mut schema = json!({"type": "array", "items": self.nested(&list.items)});
+                let mut schema = json!({"type": "array", "items": self.reference(&list.items)});
                 match &list.merge {
                     ListMerge::Atomic => {}
                     ListMerge::Set => schema["x-kubernetes-list-type"] = json!("set"),
@@ -147,7 +154,8 @@ impl Schemas {
                 schema
             }
             Shape::Map(map) => {
-                let mut schema = json!({"type": "object", "additionalProperties": self.nested(&map.values)});
+                let mut schema =
+                    json!({"type": "object", "additionalProperties": self.reference(&map.values)});
                 if map.atomic {
                     schema["x-kubernetes-map-type"] = json!("atomic");
                 }
@@ -155,20 +163,6 @@ impl Schemas {
             }
             Shape::Struct(of) => self.object(of),
         }
-    }
-
-    /// Items of lists and values of maps: as fields, they refer through `allOf`.
-    fn nested(&mut self, of: &Type) -> Value {
-        let reference = self.reference(of);
-        if reference.get("$ref").is_none() {
-            return reference;
-        }
-        let default = of.zero();
-        let mut schema = json!({"allOf": [reference]});
-        if default.is_object() {
-            schema["default"] = json!({});
-        }
-        schema
     }
 
     fn object(&mut self, of: &Struct) -> Value {
@@ -199,8 +193,9 @@ impl Schemas {
             Some(_) => json!({"allOf": [reference]}),
             None => reference,
         };
-        if let Some(default) = &field.default {
-            schema["default"] = default.clone();
+        let default = field.default.clone().or_else(|| zero_default(field));
+        if let Some(default) = default {
+            schema["default"] = default;
         }
         if field.atomic {
             schema["x-kubernetes-map-type"] = json!("atomic");
@@ -217,5 +212,21 @@ impl Schemas {
             }
         }
         schema
+    }
+}
+
+/// Go's zero value as the default that OpenAPI declares: of fields that cannot be absent in Go.
+fn zero_default(field: &Field) -> Option<Value> {
+    if field.pointer {
+        return None;
+    }
+    match field.ty.shape() {
+        Shape::Struct(_) => Some(json!({})),
+        Shape::Bool | Shape::Int32 | Shape::Int64 | Shape::Float | Shape::String(_)
+            if field.omit == Omit::Never =>
+        {
+            Some(field.ty.zero())
+        }
+        _ => None,
     }
 }

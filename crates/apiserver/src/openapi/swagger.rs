@@ -13,7 +13,7 @@ pub fn merge(documents: impl Iterator<Item = Value>) -> String {
             paths.extend(of.into_iter().map(|(path, item)| (path, convert_path(item))));
         }
         if let Value::Object(of) = document["components"]["schemas"].take() {
-            definitions.extend(of);
+            definitions.extend(of.into_iter().map(|(name, schema)| (name, convert_schema(schema))));
         }
     }
     let swagger = json!({
@@ -39,6 +39,42 @@ fn convert_path(item: Value) -> Value {
         (key, value)
     });
     Value::Object(converted.collect())
+}
+
+/// v2 has neither defaults of references nor references with siblings in `allOf`.
+fn convert_schema(schema: Value) -> Value {
+    match schema {
+        Value::Object(map) => {
+            let mut converted = Map::new();
+            for (key, value) in map {
+                match (key.as_str(), value) {
+                    ("default", _) => {}
+                    ("allOf", Value::Array(of)) if of.len() == 1 => {
+                        converted.extend(
+                            of.into_iter()
+                                .filter_map(|one| match one {
+                                    Value::Object(one) => Some(one),
+                                    _ => None,
+                                })
+                                .flatten(),
+                        );
+                    }
+                    ("oneOf", _) => {
+                        converted.insert("type".to_owned(), json!("string"));
+                    }
+                    ("properties", Value::Object(properties)) => {
+                        let properties = properties.into_iter().map(|(name, of)| (name, convert_schema(of)));
+                        converted.insert(key, Value::Object(properties.collect()));
+                    }
+                    (_, value) => {
+                        converted.insert(key, convert_schema(value));
+                    }
+                }
+            }
+            Value::Object(converted)
+        }
+        other => other,
+    }
 }
 
 fn operation(mut operation: Value) -> Value {
