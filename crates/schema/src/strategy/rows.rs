@@ -170,6 +170,8 @@ rows! {
             prepare_create: core::persistent_volume_create,
             prepare_update: prepare::keep_status,
             prepare_status_update: core::persistent_volume_status_update,
+            validate: rule!(rules::core::volumes::persistent_volume),
+            validate_update: change!(rules::core::volumes::persistent_volume_update),
             ..GENERIC
         },
         "PersistentVolumeClaim" => Strategy {
@@ -274,39 +276,111 @@ rows! {
         },
     }
     "networking.k8s.io" {
-        "Ingress" => COUNTED,
-        "IngressClass" => Strategy { default: defaults::misc::ingress_class, ..COUNTED_SPEC },
-        "NetworkPolicy" => Strategy { default: defaults::misc::network_policy, ..COUNTED_SPEC },
-        "ServiceCIDR" => WITH_STATUS,
+        "IPAddress" => Strategy {
+            validate: rule!(rules::networking::ip_address),
+            validate_update: change!(rules::networking::ip_address_update),
+            ..GENERIC
+        },
+        "Ingress" => Strategy {
+            validate: rule!(rules::networking::ingress),
+            validate_update: change!(rules::networking::ingress_update),
+            validate_status_update: change!(rules::networking::ingress_status_update),
+            ..COUNTED
+        },
+        "IngressClass" => Strategy {
+            default: defaults::misc::ingress_class,
+            validate: rule!(rules::networking::ingress_class),
+            validate_update: change!(rules::networking::ingress_class_update),
+            ..COUNTED_SPEC
+        },
+        "NetworkPolicy" => Strategy {
+            default: defaults::misc::network_policy,
+            validate: rule!(rules::networking::network_policy),
+            validate_update: change!(rules::networking::network_policy_update),
+            ..COUNTED_SPEC
+        },
+        "ServiceCIDR" => Strategy {
+            validate: rule!(rules::networking::service_cidr),
+            validate_update: change!(rules::networking::service_cidr_update),
+            ..WITH_STATUS
+        },
     }
     "discovery.k8s.io" {
         "EndpointSlice" => Strategy {
             default: defaults::misc::endpoint_slice,
             prepare_create: core::endpoint_slice_create,
             prepare_update: core::endpoint_slice_update,
+            validate: rule!(rules::discovery::endpoint_slice),
+            validate_update: change!(rules::discovery::endpoint_slice_update),
             ..COUNTED_CONTENT
         },
     }
     "rbac.authorization.k8s.io" {
-        "RoleBinding" => Strategy { default: defaults::misc::role_binding, ..GENERIC },
-        "ClusterRoleBinding" => Strategy { default: defaults::misc::role_binding, ..GENERIC },
+        "ClusterRole" => Strategy {
+            validate: rule!(rules::rbac::cluster_role),
+            validate_update: change!(rules::rbac::cluster_role_update),
+            ..GENERIC
+        },
+        "Role" => Strategy {
+            validate: rule!(rules::rbac::role),
+            validate_update: change!(rules::rbac::role_update),
+            ..GENERIC
+        },
+        "RoleBinding" => Strategy {
+            default: defaults::misc::role_binding,
+            validate: rule!(rules::rbac::role_binding),
+            validate_update: change!(rules::rbac::role_binding_update),
+            ..GENERIC
+        },
+        "ClusterRoleBinding" => Strategy {
+            default: defaults::misc::role_binding,
+            validate: rule!(rules::rbac::cluster_role_binding),
+            validate_update: change!(rules::rbac::cluster_role_binding_update),
+            ..GENERIC
+        },
     }
     "scheduling.k8s.io" {
         "PriorityClass" => Strategy {
             default: defaults::misc::priority_class,
             prepare_create: prepare::start_generation,
+            validate: rule!(rules::scheduling::priority_class),
+            validate_update: change!(rules::scheduling::priority_class_update),
             ..GENERIC
         },
     }
     "storage.k8s.io" {
-        "StorageClass" => Strategy { default: defaults::misc::storage_class, ..GENERIC },
+        "VolumeAttributesClass" => Strategy {
+            validate: rule!(rules::storage::volume_attributes_class),
+            validate_update: change!(rules::storage::volume_attributes_class_update),
+            ..GENERIC
+        },
+        "CSIStorageCapacity" => Strategy {
+            validate: rule!(rules::storage::csi_storage_capacity),
+            validate_update: change!(rules::storage::csi_storage_capacity_update),
+            ..GENERIC
+        },
+        "CSINode" => Strategy {
+            validate: rule!(rules::storage::csi_node),
+            validate_update: change!(rules::storage::csi_node_update),
+            ..GENERIC
+        },
+        "StorageClass" => Strategy {
+            default: defaults::misc::storage_class,
+            validate: rule!(rules::storage::storage_class),
+            validate_update: change!(rules::storage::storage_class_update),
+            ..GENERIC
+        },
         "CSIDriver" => Strategy {
             default: defaults::misc::csi_driver,
             prepare_update: prepare::count_spec,
+            validate: rule!(rules::storage::csi_driver),
+            validate_update: change!(rules::storage::csi_driver_update),
             ..GENERIC
         },
         "VolumeAttachment" => Strategy {
             prepare_status_update: prepare::keep_all_but_status_and_metadata,
+            validate: rule!(rules::storage::volume_attachment),
+            validate_update: change!(rules::storage::volume_attachment_update),
             ..WITH_STATUS
         },
     }
@@ -359,7 +433,31 @@ rows! {
         "TokenRequest" => Strategy { default: defaults::misc::token_request, ..GENERIC },
     }
     "karpenter.sh" {
-        "NodePool" => Strategy { default: defaults::karpenter::node_pool, ..COUNTED },
-        "NodeClaim" => Strategy { default: defaults::karpenter::node_claim, ..COUNTED },
+        "NodePool" => Strategy {
+            default: defaults::karpenter::node_pool,
+            validate: rule!(rules::karpenter::node_pool),
+            validate_update: |new, old| both(new, old, rules::karpenter::node_pool),
+            ..COUNTED
+        },
+        "NodeClaim" => Strategy {
+            default: defaults::karpenter::node_claim,
+            validate: rule!(rules::karpenter::node_claim),
+            validate_update: change!(rules::karpenter::node_claim_update),
+            ..COUNTED
+        },
+    }
+    "coordination.k8s.io" {
+        "Lease" => Strategy {
+            validate: rule!(rules::discovery::lease),
+            validate_update: change!(rules::discovery::lease_update),
+            ..GENERIC
+        },
+    }
+    "node.k8s.io" {
+        "RuntimeClass" => Strategy {
+            validate: rule!(rules::scheduling::runtime_class),
+            validate_update: change!(rules::scheduling::runtime_class_update),
+            ..GENERIC
+        },
     }
 }

@@ -140,25 +140,9 @@ fn managed_by(manager: &Node, errs: &mut ErrorList) {
     if !manager.is_set() {
         return;
     }
-    domain_prefixed_path(manager, errs);
+    rules::domain_prefixed_path(manager, errs);
     if manager.len() > 63 {
         errs.push(manager.too_long(63));
-    }
-}
-
-fn domain_prefixed_path(node: &Node, errs: &mut ErrorList) {
-    if !rules::not_empty(node, errs) {
-        return;
-    }
-    match node.str().split_once('/') {
-        Some((host, path)) if !host.is_empty() && !path.is_empty() => {
-            errs.extend(format::dns1123_subdomain(host).into_iter().map(|m| node.invalid_as(host, m)));
-            if !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b)) {
-                let regex = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
-                errs.push(node.invalid_as(path, format::regex_error("Invalid path", regex, &[])));
-            }
-        }
-        _ => errs.push(node.invalid_str("must be a domain-prefixed path (such as \"acme.io/foo\")")),
     }
 }
 

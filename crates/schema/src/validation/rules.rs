@@ -268,3 +268,43 @@ pub fn nonnegative_fields(holder: &Node, fields: &[&'static str], errs: &mut Err
         nonnegative(&holder.at(field), errs);
     }
 }
+
+/// A domain, a slash and a path: `acme.io/foo`.
+pub fn domain_prefixed_path(node: &Node, errs: &mut ErrorList) {
+    if !not_empty(node, errs) {
+        return;
+    }
+    match node.str().split_once('/') {
+        Some((host, path)) if !host.is_empty() && !path.is_empty() => {
+            errs.extend(format::dns1123_subdomain(host).into_iter().map(|m| node.invalid_as(host, m)));
+            if !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&b)) {
+                let regex = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+";
+                errs.push(node.invalid_as(path, format::regex_error("Invalid path", regex, &[])));
+            }
+        }
+        _ => errs.push(node.invalid_str("must be a domain-prefixed path (such as \"acme.io/foo\")")),
+    }
+}
+
+/// Whether one CIDR block lies in another and is smaller.
+pub fn is_strict_subset(inner: &str, outer: &str) -> bool {
+    let parse = |text: &str| {
+        let (ip, length) = text.split_once('/')?;
+        Some((parse_ip(ip)?.0, parse_prefix(ip, length)?))
+    };
+    let (Some((inner, inner_prefix)), Some((outer, prefix))) = (parse(inner), parse(outer)) else {
+        return false;
+    };
+    let contains = match (inner, outer) {
+        (std::net::IpAddr::V4(a), std::net::IpAddr::V4(b)) => {
+            let mask = !u32::MAX.checked_shr(prefix).unwrap_or(0);
+            u32::from(a) & mask == u32::from(b) & mask
+        }
+        (std::net::IpAddr::V6(a), std::net::IpAddr::V6(b)) => {
+            let mask = !u128::MAX.checked_shr(prefix).unwrap_or(0);
+            u128::from(a) & mask == u128::from(b) & mask
+        }
+        _ => false,
+    };
+    contains && prefix < inner_prefix
+}

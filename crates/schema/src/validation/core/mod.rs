@@ -6,3 +6,4 @@ pub mod endpoints;
 pub mod limits;
 pub mod service;
 pub mod storage;
+pub mod volumes;

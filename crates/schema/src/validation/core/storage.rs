@@ -15,7 +15,7 @@ pub fn claim(object: &Node) -> ErrorList {
 }
 
 /// Access modes, of which ReadWriteOncePod stands alone; reported at the list.
-fn access_modes(modes: &Node, errs: &mut ErrorList) {
+pub(super) fn access_modes(modes: &Node, errs: &mut ErrorList) {
     for mode in modes.items() {
         rules::one_of(&mode.reported_at(modes.path()), &ACCESS_MODES, errs);
     }

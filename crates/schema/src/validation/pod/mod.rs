@@ -20,7 +20,7 @@ pub mod volumes;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use affinity::{node_selector, node_selector_term};
-pub use tolerations::taint_effect;
+pub use tolerations::{taint_effect, validate as tolerations};
 pub use update::{ephemeral_containers_update, resize, status_update};
 
 use super::{format, labels, metadata, rules};
