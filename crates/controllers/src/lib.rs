@@ -7,6 +7,7 @@
 
 mod batch;
 mod context;
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod discovery;
@@ -14,6 +15,7 @@ mod disruption;
 mod endpoint_slice;
 mod garbage_collector;
 mod history;
+mod hpa;
 mod in_flight;
 mod int_or_percent;
 mod job;
@@ -47,11 +49,13 @@ type Run = fn(Context) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// All controllers by name.
 const CONTROLLERS: &[(&str, Run)] = &[
+    ("cronjob", |context| Box::pin(cron_job::run(context))),
     ("daemonset", |context| Box::pin(daemon_set::run(context))),
     ("deployment", |context| Box::pin(deployment::run(context))),
     ("disruption", |context| Box::pin(disruption::run(context))),
     ("endpointslice", |context| Box::pin(endpoint_slice::run(context))),
     ("garbagecollector", |context| Box::pin(garbage_collector::run(context))),
+    ("horizontalpodautoscaler", |context| Box::pin(hpa::run(context))),
     ("job", |context| Box::pin(job::run(context))),
     ("namespace", |context| Box::pin(namespace::run(context))),
     ("podgc", |context| Box::pin(pod_gc::run(context))),
