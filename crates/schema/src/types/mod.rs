@@ -167,6 +167,8 @@ pub struct List {
     pub items: TypeRef,
     /// How it merges.
     pub merge: ListMerge,
+    /// Whether upstream says so; lists about which it says nothing are atomic.
+    pub declared: bool,
 }
 
 /// How lists merge in server-side apply.

@@ -86,7 +86,7 @@ impl Scope<'_> {
         };
         let tag = tag.parse().unwrap_or(0);
         if name == "+" {
-            return Member::Inline(tag, self.reference(go.trim_start_matches('*'), ListMerge::Atomic));
+            return Member::Inline(tag, self.reference(go.trim_start_matches('*'), None));
         }
         let plain = name.trim_end_matches(['?', '~']);
         let (omit, required) = match &name[plain.len()..] {
@@ -97,7 +97,7 @@ impl Scope<'_> {
         };
         let attributes = Attributes::read(words.next().unwrap_or_default());
         let (pointer, go) = go.strip_prefix('*').map_or((false, go), |go| (true, go));
-        let ty = self.reference(go, attributes.list.clone().unwrap_or(ListMerge::Atomic));
+        let ty = self.reference(go, attributes.list.clone());
         Member::Field(Box::new(Field {
             name: plain.into(),
             tag,
@@ -111,10 +111,10 @@ impl Scope<'_> {
         }))
     }
 
-    fn reference(&self, go: &str, merge: ListMerge) -> TypeRef {
+    fn reference(&self, go: &str, merge: Option<ListMerge>) -> TypeRef {
         if let Some(items) = go.strip_prefix("[]").filter(|items| *items != "byte") {
-            let items = self.reference(items.trim_start_matches('*'), ListMerge::Atomic);
-            return Type::new("", self.go_name(go), Shape::List(List { items, merge })).into();
+            let items = self.reference(items.trim_start_matches('*'), None);
+            return Type::new("", self.go_name(go), list(items, merge)).into();
         }
         if go.starts_with("map[") {
             return Type::new("", self.go_name(go), self.compound(go)).into();
@@ -149,16 +149,16 @@ impl Scope<'_> {
 
     fn compound(&self, go: &str) -> Shape {
         if let Some(items) = go.strip_prefix("[]") {
-            let items = self.reference(items, ListMerge::Atomic);
-            Shape::List(List { items, merge: ListMerge::Atomic })
+            let items = self.reference(items, None);
+            list(items, None)
         } else if let Some((_, values)) = go.strip_prefix("map[").and_then(|rest| rest.split_once(']')) {
-            let values = self.reference(values, ListMerge::Atomic);
+            let values = self.reference(values, None);
             Shape::Map(Map { values, atomic: false })
         } else if go == "struct{}" {
             Shape::Struct(Struct::new(Vec::new()))
         } else {
             // A second name for another type.
-            Shape::Struct(Struct::new(vec![Member::Inline(0, self.reference(go, ListMerge::Atomic))]))
+            Shape::Struct(Struct::new(vec![Member::Inline(0, self.reference(go, None))]))
         }
     }
 
@@ -183,6 +183,10 @@ impl Scope<'_> {
             _ => return None,
         })
     }
+}
+
+fn list(items: TypeRef, merge: Option<ListMerge>) -> Shape {
+    Shape::List(List { items, declared: merge.is_some(), merge: merge.unwrap_or(ListMerge::Atomic) })
 }
 
 /// OpenAPI names of the types that live outside of the API packages.

@@ -7,7 +7,7 @@ fn every_reference_resolves() {
             ty.zero();
             for field in ty.as_struct().into_iter().flat_map(Struct::fields) {
                 assert!(!field.ty.go().is_empty(), "{ty:?}.{}", field.name);
-                if let Shape::List(List { items, merge: ListMerge::Map(keys) }) = field.ty.shape() {
+                if let Shape::List(List { items, merge: ListMerge::Map(keys), .. }) = field.ty.shape() {
                     for key in keys {
                         assert!(items.field(key).is_some(), "{ty:?}.{}: no key {key}", field.name);
                     }
