@@ -23,14 +23,17 @@ enum Left {
     Gone,
 }
 
+/// What was written for one owner, by the key of the object, and when.
+type Writes = BTreeMap<String, (Left, Instant)>;
+
 /// The writes of many owners (queue keys), by the key of the written object.
 #[derive(Debug, Default)]
 pub struct Written {
-    owners: Mutex<HashMap<String, BTreeMap<String, (Left, Instant)>>>,
+    owners: Mutex<HashMap<String, Writes>>,
 }
 
 impl Written {
-    fn owners(&self) -> MutexGuard<'_, HashMap<String, BTreeMap<String, (Left, Instant)>>> {
+    fn owners(&self) -> MutexGuard<'_, HashMap<String, Writes>> {
         self.owners.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 

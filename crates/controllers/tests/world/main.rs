@@ -2,6 +2,7 @@
 //! that only pretends. The tests assert on the state of the world.
 #![allow(missing_docs)]
 
+mod cron_job;
 mod daemon_set;
 mod deployment;
 mod endpoint_slice;
