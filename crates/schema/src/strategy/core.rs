@@ -176,8 +176,31 @@ fn drop_topology(slice: &mut Value) {
     }
 }
 
+/// Coordinated leader election is behind a feature gate that is off.
+pub fn lease_prepare(lease: &mut Value) {
+    if let Some(spec) = lease.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.remove("strategy");
+        spec.remove("preferredHolder");
+    }
+}
+
+/// What `dataSource` may name: other sources are dropped silently, as they always were.
+fn is_data_source(source: &Value) -> bool {
+    let group = source["apiGroup"].as_str().unwrap_or_default();
+    match source["kind"].as_str() {
+        Some("PersistentVolumeClaim") => group.is_empty(),
+        Some("VolumeSnapshot") => group == "snapshot.storage.k8s.io",
+        _ => false,
+    }
+}
+
 fn same_data_sources(claim: &mut Value) {
     let Some(spec) = claim.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    if spec.get("dataSourceRef").is_none()
+        && spec.get("dataSource").is_some_and(|source| !is_data_source(source))
+    {
+        spec.remove("dataSource");
+    }
     match (spec.get("dataSource").cloned(), spec.get("dataSourceRef").cloned()) {
         (Some(source), None) => {
             spec.insert("dataSourceRef".to_owned(), source);

@@ -98,6 +98,11 @@ macro_rules! rows {
 
 rows! {
     "" {
+        "Event" => Strategy {
+            validate: rule!(rules::events::core_event),
+            validate_update: change!(rules::events::core_event_update),
+            ..GENERIC
+        },
         "Pod" => Strategy {
             default: defaults::pod::pod,
             prepare_create: pod::create,
@@ -106,6 +111,8 @@ rows! {
             validate: rule!(rules::pod::create),
             validate_update: change!(rules::pod::update),
             validate_status_update: change!(rules::pod::status_update),
+            warnings: rule!(rules::warnings::pod),
+            warnings_on_update: change!(rules::warnings::pod_update),
             ..GENERIC
         },
         "PodTemplate" => Strategy {
@@ -119,6 +126,8 @@ rows! {
             validate: rule!(apps::replication_controller),
             validate_update: change!(apps::replication_controller_update),
             validate_status_update: change!(apps::replica_set_status_update),
+            warnings: rule!(rules::warnings::named_workload),
+            warnings_on_update: change!(rules::warnings::workload_update),
             ..COUNTED
         },
         "Service" => Strategy {
@@ -128,12 +137,16 @@ rows! {
             validate: rule!(rules::core::service::service),
             validate_update: change!(rules::core::service::service_update),
             validate_status_update: change!(rules::core::service::service_status_update),
+            warnings: rule!(rules::warnings::service),
+            warnings_on_update: |new, _| rules::warnings::service(&Node::root(new)),
             ..GENERIC
         },
         "Endpoints" => Strategy {
             default: defaults::core::endpoints,
             validate: rule!(endpoints::endpoints),
             validate_update: change!(endpoints::endpoints_update),
+            warnings: rule!(rules::warnings::endpoints),
+            warnings_on_update: |new, _| rules::warnings::endpoints(&Node::root(new)),
             ..GENERIC
         },
         "Namespace" => Strategy {
@@ -181,6 +194,8 @@ rows! {
             validate: rule!(storage::claim),
             validate_update: change!(storage::claim_update),
             validate_status_update: change!(storage::claim_status_update),
+            warnings: rule!(rules::warnings::claim),
+            warnings_on_update: |new, _| rules::warnings::claim(&Node::root(new)),
             ..GENERIC
         },
         "ConfigMap" => Strategy {
@@ -199,6 +214,7 @@ rows! {
             validate: rule!(limits::resource_quota),
             validate_update: change!(limits::resource_quota_update),
             validate_status_update: change!(limits::resource_quota_status_update),
+            warnings: rule!(rules::warnings::resource_quota),
             ..WITH_STATUS
         },
     }
@@ -210,6 +226,8 @@ rows! {
             validate: rule!(apps::deployment),
             validate_update: change!(apps::deployment_update),
             validate_status_update: change!(apps::deployment_status_update),
+            warnings: rule!(rules::warnings::named_workload),
+            warnings_on_update: change!(rules::warnings::workload_update),
             ..COUNTED
         },
         "ReplicaSet" => Strategy {
@@ -217,6 +235,8 @@ rows! {
             validate: rule!(apps::replica_set),
             validate_update: change!(apps::replica_set_update),
             validate_status_update: change!(apps::replica_set_status_update),
+            warnings: rule!(rules::warnings::named_workload),
+            warnings_on_update: change!(rules::warnings::workload_update),
             ..COUNTED
         },
         "DaemonSet" => Strategy {
@@ -226,6 +246,8 @@ rows! {
             validate: rule!(apps::daemon_set),
             validate_update: change!(apps::daemon_set_update),
             validate_status_update: change!(apps::daemon_set_status_update),
+            warnings: rule!(rules::warnings::workload),
+            warnings_on_update: change!(rules::warnings::workload_update),
             ..GENERIC
         },
         "StatefulSet" => Strategy {
@@ -235,6 +257,8 @@ rows! {
             validate: rule!(apps::stateful_set),
             validate_update: change!(apps::stateful_set_update),
             validate_status_update: change!(apps::stateful_set_status_update),
+            warnings: rule!(rules::warnings::workload),
+            warnings_on_update: change!(rules::warnings::workload_update),
             ..COUNTED
         },
         "ControllerRevision" => Strategy {
@@ -249,12 +273,16 @@ rows! {
             validate: rule!(batch::job),
             validate_update: change!(batch::job_update),
             validate_status_update: change!(batch::job_status_update),
+            warnings: rule!(rules::warnings::named_workload),
+            warnings_on_update: change!(rules::warnings::workload_update),
             ..COUNTED
         },
         "CronJob" => Strategy {
             default: defaults::batch::cron_job,
             validate: rule!(batch::cron_job),
             validate_update: change!(batch::cron_job_update),
+            warnings: rule!(rules::warnings::named_workload),
+            warnings_on_update: change!(rules::warnings::workload_update),
             ..COUNTED
         },
     }
@@ -375,6 +403,7 @@ rows! {
             prepare_update: prepare::count_spec,
             validate: rule!(rules::storage::csi_driver),
             validate_update: change!(rules::storage::csi_driver_update),
+            warnings: rule!(rules::warnings::csi_driver),
             ..GENERIC
         },
         "VolumeAttachment" => Strategy {
@@ -387,10 +416,14 @@ rows! {
     "admissionregistration.k8s.io" {
         "ValidatingWebhookConfiguration" => Strategy {
             default: defaults::admission::validating_webhooks,
+            validate: rule!(rules::admission::webhooks),
+            validate_update: change!(rules::admission::webhooks_update),
             ..COUNTED_CONTENT
         },
         "MutatingWebhookConfiguration" => Strategy {
             default: defaults::admission::mutating_webhooks,
+            validate: rule!(rules::admission::webhooks),
+            validate_update: change!(rules::admission::webhooks_update),
             ..COUNTED_CONTENT
         },
         "ValidatingAdmissionPolicy" => Strategy { default: defaults::admission::policy, ..COUNTED },
@@ -416,8 +449,18 @@ rows! {
         "APIService" => Strategy { default: defaults::misc::api_service, ..WITH_STATUS },
     }
     "flowcontrol.apiserver.k8s.io" {
-        "FlowSchema" => Strategy { default: defaults::misc::flow_schema, ..COUNTED },
-        "PriorityLevelConfiguration" => Strategy { default: defaults::misc::priority_level, ..COUNTED },
+        "FlowSchema" => Strategy {
+            default: defaults::misc::flow_schema,
+            validate: rule!(rules::flowcontrol::flow_schema),
+            validate_update: change!(rules::flowcontrol::flow_schema_update),
+            ..COUNTED
+        },
+        "PriorityLevelConfiguration" => Strategy {
+            default: defaults::misc::priority_level,
+            validate: rule!(rules::flowcontrol::priority_level),
+            validate_update: change!(rules::flowcontrol::priority_level_update),
+            ..COUNTED
+        },
     }
     "resource.k8s.io" {
         "ResourceClaim" => Strategy {
@@ -450,6 +493,8 @@ rows! {
         "Lease" => Strategy {
             validate: rule!(rules::discovery::lease),
             validate_update: change!(rules::discovery::lease_update),
+            prepare_create: core::lease_prepare,
+            prepare_update: |new, _| core::lease_prepare(new),
             ..GENERIC
         },
     }
@@ -457,6 +502,13 @@ rows! {
         "RuntimeClass" => Strategy {
             validate: rule!(rules::scheduling::runtime_class),
             validate_update: change!(rules::scheduling::runtime_class_update),
+            ..GENERIC
+        },
+    }
+    "events.k8s.io" {
+        "Event" => Strategy {
+            validate: rule!(rules::events::event),
+            validate_update: change!(rules::events::event_update),
             ..GENERIC
         },
     }

@@ -4,6 +4,7 @@
 //! [`ErrorList`](crate::field::ErrorList). The kinds' entry points are named in
 //! [`strategy`](crate::strategy).
 
+pub mod admission;
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;
@@ -11,6 +12,8 @@ pub mod core;
 pub mod cron;
 mod diff;
 pub mod discovery;
+pub mod events;
+pub mod flowcontrol;
 pub mod format;
 pub mod karpenter;
 pub mod labels;
@@ -24,3 +27,4 @@ mod rules;
 pub mod scheduling;
 pub mod storage;
 mod volume_sources;
+pub mod warnings;

@@ -92,6 +92,10 @@ pub fn claim_update(new: &Node, old: &Node) -> ErrorList {
     if before["volumeName"].as_str().unwrap_or_default().is_empty() && !munged["volumeName"].is_null() {
         before["volumeName"] = munged["volumeName"].clone();
     }
+    // A claim without a class may be given one, once.
+    if before["storageClassName"].is_null() && !munged["storageClassName"].is_null() {
+        before["storageClassName"] = munged["storageClassName"].clone();
+    }
     let bound = new.at("status").at("phase").str() == "Bound";
     let size = |spec: &Node| rules::quantity(&spec.at("resources").at("requests").key("storage"));
     if bound && munged["resources"]["requests"].is_object() {

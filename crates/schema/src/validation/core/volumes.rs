@@ -100,7 +100,8 @@ pub fn spec(spec: &Node, inline: bool, errs: &mut ErrorList) {
 fn capacity(capacity: &Node, errs: &mut ErrorList) {
     rules::not_empty(capacity, errs);
     if !capacity.key("storage").is_set() || capacity.len() > 1 {
-        errs.push(Error::not_supported(capacity.path(), capacity.to_value(), &["storage"]));
+        let shown = capacity.value().cloned().unwrap_or_else(|| Value::Object(Map::new()));
+        errs.push(Error::not_supported(capacity.path(), shown, &["storage"]));
     }
     for (_, quantity) in capacity.entries() {
         let units = rules::quantity(&quantity).units();
