@@ -3,21 +3,26 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WARNING};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, WARNING};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
+use hyper::upgrade::OnUpgrade;
 
 use crate::body::{Body, BoxError};
 use crate::call::Call;
+use crate::compress;
+use crate::codec;
 use crate::handlers::update::Part;
 use crate::handlers::{
     create, delete, delete_collection, get, list, part, patch, pod, scale, token, update, watch,
 };
 use crate::kind::{Action, Kind};
+use crate::kubelet_proxy;
 use crate::metrics;
 use crate::negotiate::{Output, negotiate, negotiate_error};
 use crate::nonresource;
+use crate::protobuf;
 use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::server::Inner;
@@ -44,7 +49,7 @@ where
 
 async fn route<B>(
     server: Arc<Inner>,
-    parts: Parts,
+    mut parts: Parts,
     body: B,
     query: Query,
     info: RequestInfo,
@@ -57,15 +62,21 @@ where
     let user = crate::authn::impersonate(&server, user, &parts)?;
     crate::authz::request::authorize(&server, &user, &info, &query)?;
     if !info.is_resource {
-        return nonresource::handle(&server, &parts, &query, &user).await;
+        return nonresource::handle(&server, &parts, &query).await;
     }
     let registry = server.registry();
-    let kind = find_kind(&registry, &info)?;
-    let kind = kind.ok_or_else(ApiError::no_such_path)?.clone();
+    let mut deprecated: Vec<String> = Vec::new();
+    let Some(kind) = registry.resource(&info.group, &info.version, &info.resource).cloned() else {
+        let known = info.group.is_empty() || registry.group(&info.group).is_some();
+        return if known { Err(ApiError::no_such_path()) } else { Ok(nonresource::not_found()) };
+    };
+    if let Some(text) = deprecation(&kind) {
+        deprecated.push(text.to_owned());
+    }
     check_method(&kind, &info, &parts.method)?;
     let body = match info.verb.as_str() {
         "get" | "list" | "watch" => Bytes::new(),
-        _ => read_body(body).await?,
+        _ => from_protobuf(read_body(body).await?, &mut parts.headers)?,
     };
     let transforms = true;
     let output = if info.subresource.is_empty() || is_negotiated(&kind, &info) {
@@ -73,33 +84,43 @@ where
     } else {
         Output::default()
     };
+    let started = tokio::time::Instant::now();
+    let upgrade = parts.extensions.remove::<OnUpgrade>();
     let call = Call {
         server,
         kind,
         info,
         user,
         query,
+        raw_query: parts.uri.query().map(str::to_owned),
+        method: parts.method,
         headers: parts.headers,
         body,
         output,
-        warnings: Mutex::default(),
+        warnings: Mutex::new(deprecated),
     };
-    if let Some(warning) = call.kind.deprecation {
-        call.warn(warning);
-    }
-    let mut answer = dispatch(&call)
+    let mut answer = dispatch(&call, upgrade)
         .await
         .unwrap_or_else(|error| negotiate_error(&call.headers, &call.query).error(&error));
     add_warnings(&call, &mut answer);
+    let verb = call.info.verb.as_str();
+    let took = (verb != "watch").then(|| started.elapsed());
+    call.server.counters.request(verb, &call.kind.plural, answer.status().as_u16(), took);
+    if matches!(verb, "get" | "list") && call.info.subresource.is_empty() && compress::accepted(&call.headers) {
+        answer = compress::compress(answer);
+    }
     Ok(answer)
 }
 
-/// The kind at the path, or the plain 404 of groups nobody serves.
-fn find_kind<'a>(
-    registry: &'a crate::kind::Registry,
-    info: &RequestInfo,
-) -> Result<Option<&'a Arc<Kind>>, ApiError> {
-    Ok(registry.resource(&info.group, &info.version, &info.resource))
+/// What upstream says about kinds that are on their way out.
+fn deprecation(kind: &Kind) -> Option<&'static str> {
+    match (kind.group.as_ref(), kind.plural.as_ref()) {
+        ("", "endpoints") => {
+            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
+        }
+        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
+        _ => None,
+    }
 }
 
 fn is_negotiated(kind: &Kind, info: &RequestInfo) -> bool {
@@ -114,6 +135,13 @@ fn is_negotiated(kind: &Kind, info: &RequestInfo) -> bool {
 /// Whether the path and method are served at all.
 fn check_method(kind: &Kind, info: &RequestInfo, method: &Method) -> Result<(), ApiError> {
     let scoped = kind.namespaced;
+    if info.name.contains('/') || info.namespace.contains('/') || matches!(info.name.as_str(), "." | "..") {
+        return Err(ApiError::no_such_path());
+    }
+    if matches!(info.namespace.as_str(), "." | "..") {
+        let message = format!("invalid key: \"/{}/{}\"", info.resource, info.namespace);
+        return Err(ApiError { code: 500, reason: "".into(), ..ApiError::bad_request(message) });
+    }
     // Objects of namespaced kinds have no path without a namespace, and the other way round.
     if scoped && info.namespace.is_empty() && !info.name.is_empty() {
         return Err(ApiError::no_such_path());
@@ -145,16 +173,27 @@ fn check_method(kind: &Kind, info: &RequestInfo, method: &Method) -> Result<(), 
     Ok(())
 }
 
+/// Turns a protobuf body into JSON, so that nothing behind this needs to know.
+fn from_protobuf(body: Bytes, headers: &mut HeaderMap) -> Result<Bytes, ApiError> {
+    if body.is_empty() || codec::content_type(headers) != protobuf::MEDIA_TYPE {
+        return Ok(body);
+    }
+    let object = protobuf::to_json(&body).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(object.to_string().into())
+}
+
 async fn read_body<B>(body: B) -> Result<Bytes, ApiError>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     let too_large = || ApiError::too_large(format!("Request entity too large: limit is {BODY_BYTES_MAX}"));
+    let mut body = std::pin::pin!(body);
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        discard(body).await;
         return Err(too_large());
     }
-    let mut body = std::pin::pin!(body);
     let mut first: Option<Bytes> = None;
     let mut all = BytesMut::new();
     while let Some(frame) = body.as_mut().frame().await {
@@ -173,6 +212,7 @@ where
         }
         all.extend_from_slice(&data);
         if all.len() > BODY_BYTES_MAX {
+            discard(body).await;
             return Err(too_large());
         }
     }
@@ -180,9 +220,21 @@ where
     if bytes.len() > BODY_BYTES_MAX { Err(too_large()) } else { Ok(bytes) }
 }
 
-async fn dispatch(call: &Call) -> Result<Response<Body>, ApiError> {
+/// Reads what a client is still sending, within reason: most read the answer only afterwards.
+async fn discard<B: http_body::Body<Data = Bytes>>(mut body: std::pin::Pin<&mut B>) {
+    let mut left = 4 * BODY_BYTES_MAX;
+    while let Some(Ok(frame)) = body.as_mut().frame().await {
+        let size = frame.data_ref().map_or(0, Bytes::len);
+        if size > left {
+            return;
+        }
+        left -= size;
+    }
+}
+
+async fn dispatch(call: &Call, upgrade: Option<OnUpgrade>) -> Result<Response<Body>, ApiError> {
     if !call.info.subresource.is_empty() {
-        return subresource(call).await;
+        return subresource(call, upgrade).await;
     }
     match (call.kind.group.as_ref(), call.info.verb.as_str()) {
         (metrics::GROUP, "get") => return metrics::get(call).await,
@@ -206,11 +258,15 @@ async fn dispatch(call: &Call) -> Result<Response<Body>, ApiError> {
     }
 }
 
-async fn subresource(call: &Call) -> Result<Response<Body>, ApiError> {
+async fn subresource(call: &Call, upgrade: Option<OnUpgrade>) -> Result<Response<Body>, ApiError> {
     let Some(sub) = call.kind.subresource(&call.info.subresource) else {
         return Err(ApiError::no_such_path());
     };
     match (&sub.action, call.info.verb.as_str()) {
+        (
+            action @ (Action::Log | Action::Exec | Action::Attach | Action::PortForward | Action::Proxy),
+            _,
+        ) => kubelet_proxy::handle(call, action, upgrade).await,
         (Action::Scale(paths), _) => scale::scale(call, paths).await,
         (Action::Binding, _) => pod::bind(call).await,
         (Action::Eviction, _) => pod::evict(call).await,
@@ -243,11 +299,16 @@ async fn bind_by_collection(call: &Call) -> Result<Response<Body>, ApiError> {
 }
 
 fn add_warnings(call: &Call, answer: &mut Response<Body>) {
+    let mut seen: Vec<String> = Vec::new();
     for text in call.warnings.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        if seen.contains(&text) {
+            continue;
+        }
         let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             answer.headers_mut().append(WARNING, value);
         }
+        seen.push(text);
     }
 }
 
