@@ -27,7 +27,9 @@ pub enum StartError {
     #[error("the store cannot be opened: {0}")]
     Store(store_embedded::OpenError),
     /// The address is in use or not ours.
-    #[error("cannot listen on {address}: {cause}; choose another address with --listen (port 0 picks a free one)")]
+    #[error(
+        "cannot listen on {address}: {cause}; choose another address with --listen (port 0 picks a free one)"
+    )]
     Listen {
         /// The address.
         address: SocketAddr,

@@ -65,9 +65,13 @@ impl Cluster {
     pub async fn stop(mut self) {
         self.stop.cancel();
         self.server.shut_down();
-        let drained = tokio::time::timeout(STOP_WITHIN, async { while self.tasks.join_next().await.is_some() {} });
+        let drained =
+            tokio::time::timeout(STOP_WITHIN, async { while self.tasks.join_next().await.is_some() {} });
         if drained.await.is_err() {
-            tracing::warn!(seconds = STOP_WITHIN.as_secs(), "components did not stop in time; giving them up");
+            tracing::warn!(
+                seconds = STOP_WITHIN.as_secs(),
+                "components did not stop in time; giving them up"
+            );
             self.tasks.abort_all();
         }
         if let Err(error) = self.store.close().await {
@@ -106,8 +110,7 @@ pub async fn start(options: Options, report: impl FnMut(&Stage)) -> Result<Clust
     config.registry = if bare { Registry::builtin() } else { Registry::with_platform() };
     config.tokens = tokens;
     config.service_account_key_pem = pki.service_account_key_pem().to_owned();
-    config.kubelets =
-        Some(KubeletAccess { client: pki.kubelet_client()?, ca_pem: pki.ca_pem().to_owned() });
+    config.kubelets = Some(KubeletAccess { client: pki.kubelet_client()?, ca_pem: pki.ca_pem().to_owned() });
     config.advertise = Some(address);
     let server = ApiServer::start(config).await?;
 
@@ -191,8 +194,7 @@ fn start_control_plane(cluster: &mut Cluster, informers: &Informers, pki: &Pki) 
 
 async fn start_nodes(cluster: &mut Cluster, informers: &Informers) -> Result<(), StartError> {
     let client = client::in_process(cluster.server.clone(), UserInfo::component("system:nodes"));
-    let engine =
-        SimNodes::start(client, informers, cluster.options.sim.clone(), cluster.stop.clone());
+    let engine = SimNodes::start(client, informers, cluster.options.sim.clone(), cluster.stop.clone());
     cluster.runtime = RuntimeInUse::Simulated { reason: None };
     boot_simulated(&engine, cluster.options.nodes, cluster.options.sim_node)
         .await

@@ -20,6 +20,7 @@ mod in_flight;
 mod int_or_percent;
 mod job;
 mod namespace;
+mod node_lifecycle;
 mod owner;
 mod pod;
 mod pod_gc;
@@ -58,6 +59,7 @@ const CONTROLLERS: &[(&str, Run)] = &[
     ("horizontalpodautoscaler", |context| Box::pin(hpa::run(context))),
     ("job", |context| Box::pin(job::run(context))),
     ("namespace", |context| Box::pin(namespace::run(context))),
+    ("nodelifecycle", |context| Box::pin(node_lifecycle::run(context))),
     ("podgc", |context| Box::pin(pod_gc::run(context))),
     ("replicaset", |context| Box::pin(replica_set::run(context))),
     ("serviceaccount", |context| Box::pin(service_account::run(context))),

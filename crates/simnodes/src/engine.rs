@@ -105,6 +105,8 @@ struct Engine {
     nodes: Informer<Node>,
     services: Informer<Service>,
     played: BTreeMap<String, SimNode>,
+    /// Nodes whose plug was pulled, until their Node objects are gone.
+    killed: BTreeSet<String>,
     known: BTreeMap<String, SimPod>,
     timers: BTreeSet<(Instant, Task)>,
     calls: Arc<Semaphore>,
@@ -130,6 +132,7 @@ pub(crate) fn start(
         nodes: informers.of(),
         services: informers.of(),
         played: BTreeMap::new(),
+        killed: BTreeSet::new(),
         known: BTreeMap::new(),
         timers: BTreeSet::new(),
         calls: Arc::new(Semaphore::new(IN_FLIGHT)),
@@ -150,7 +153,8 @@ pub(crate) fn start(
     engine.nodes.on_event(move |event| {
         let is_gone = matches!(event, Event::Deleted(_));
         let is_new = matches!(event, Event::Applied { old: None, .. });
-        if (is_gone || is_new) && is_simulated(event.object()) {
+        let looks_dead = !is_ready(event.object());
+        if (is_gone || is_new || looks_dead) && is_simulated(event.object()) {
             noted.note(|changes| {
                 changes.nodes.insert(client::key_of(event.object().as_ref()));
             });
@@ -163,6 +167,11 @@ pub(crate) fn start(
 
 fn is_simulated(node: &Node) -> bool {
     node.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(names::SIMULATED_NODE))
+}
+
+fn is_ready(node: &Node) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 impl Engine {
@@ -179,19 +188,20 @@ impl Engine {
                 }
                 None => inbox.arrived.notified().await,
             }
-            self.take_changes();
+            self.take_changes().await;
             self.run_due().await;
         }
     }
 
-    fn take_changes(&mut self) {
+    async fn take_changes(&mut self) {
         let changes = self.inbox.take();
         self.load_changed |= changes.load;
         for name in changes.killed {
             self.played.remove(&name);
+            self.killed.insert(name);
         }
         for name in changes.nodes {
-            self.look_at_node(&name);
+            self.look_at_node(&name).await;
         }
         for key in changes.pods {
             self.look_at_pod(&key);
@@ -202,13 +212,21 @@ impl Engine {
         self.timers.insert((at, task));
     }
 
-    fn look_at_node(&mut self, name: &str) {
+    async fn look_at_node(&mut self, name: &str) {
         let Some(node) = self.nodes.get("", name) else {
             self.played.remove(name);
+            self.killed.remove(name);
             return;
         };
+        if self.killed.contains(name) {
+            return;
+        }
         let uid = node.metadata.uid.clone().unwrap_or_default();
         if self.played.get(name).is_some_and(|played| played.uid == uid) {
+            // It was given up while nobody played it, and shows now that it is alive.
+            if !is_ready(&node) {
+                self.revive(name).await;
+            }
             return;
         }
         self.addresses += 1;
@@ -216,6 +234,9 @@ impl Engine {
         self.played.insert(name.to_owned(), SimNode { uid, ip, reported: None });
         // Spread the renewals of nodes that appear together over the interval.
         let share = base::rng::below(1000) as f64 / 1000.0;
+        if !is_ready(&node) {
+            self.revive(name).await;
+        }
         self.at(Instant::now(), Task::Lease(name.to_owned()));
         self.at(Instant::now() + self.config.lease_interval.mul_f64(share), Task::Lease(name.to_owned()));
         // Pods may have been bound before the node was known here.
@@ -228,6 +249,17 @@ impl Engine {
         for key in waiting {
             self.look_at_pod(&key);
         }
+    }
+
+    /// Writes the conditions of a healthy node.
+    async fn revive(&self, name: &str) {
+        let api: Api<Node> = Api::all(self.client.clone());
+        let patch = serde_json::json!({"status": {"conditions": node::conditions()}});
+        let name = name.to_owned();
+        self.call(Task::Lease(name.clone()), async move {
+            api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(&patch)).await.map(|_| ())
+        })
+        .await;
     }
 
     /// Notes what will happen to the pod next, and when.
@@ -309,7 +341,8 @@ impl Engine {
             let params = DeleteParams::default()
                 .grace_period(0)
                 .preconditions(Preconditions { uid, resource_version: None });
-            self.call(Task::Pod(key.to_owned()), async move { api.delete(&name, &params).await.map(|_| ()) }).await;
+            self.call(Task::Pod(key.to_owned()), async move { api.delete(&name, &params).await.map(|_| ()) })
+                .await;
             return;
         }
         let stage = match transition {
@@ -441,7 +474,8 @@ impl Engine {
         let containers = || pods.iter().flat_map(|pod| &pod.containers);
         let mut report = NodeUsage::named(name.clone());
         report.timestamp = Some(MicroTime(base::clock::now()));
-        report.window_milliseconds = i64::try_from(self.config.usage_interval.as_millis()).unwrap_or(i64::MAX);
+        report.window_milliseconds =
+            i64::try_from(self.config.usage_interval.as_millis()).unwrap_or(i64::MAX);
         report.cpu_milli = containers().map(|container| container.cpu_milli).sum();
         report.memory_bytes = containers().map(|container| container.memory_bytes).sum();
         report.pods = pods;

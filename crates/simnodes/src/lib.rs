@@ -57,7 +57,12 @@ pub struct SimNodes {
 
 impl SimNodes {
     /// Starts the engine; it stops when `stop` is cancelled.
-    pub fn start(client: kube::Client, informers: &Informers, config: Config, stop: CancellationToken) -> Self {
+    pub fn start(
+        client: kube::Client,
+        informers: &Informers,
+        config: Config,
+        stop: CancellationToken,
+    ) -> Self {
         let inbox = engine::Inbox::new();
         engine::start(client.clone(), informers, config, inbox.clone(), stop);
         Self { client, inbox }

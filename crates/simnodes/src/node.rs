@@ -85,7 +85,10 @@ impl NodeSpec {
                 capacity: Some(resources(1.0)),
                 allocatable: Some(resources(keep)),
                 conditions: Some(conditions()),
-                addresses: Some(vec![NodeAddress { address: self.name.clone(), type_: "Hostname".to_owned() }]),
+                addresses: Some(vec![NodeAddress {
+                    address: self.name.clone(),
+                    type_: "Hostname".to_owned(),
+                }]),
                 node_info: Some(system_info(&self.arch)),
                 ..NodeStatus::default()
             }),
@@ -93,7 +96,8 @@ impl NodeSpec {
     }
 }
 
-fn conditions() -> Vec<NodeCondition> {
+/// The conditions of a healthy node, as of now.
+pub(crate) fn conditions() -> Vec<NodeCondition> {
     let now = Time::from(base::clock::now());
     let condition = |type_: &str, status: &str, reason: &str, message: &str| NodeCondition {
         type_: type_.to_owned(),

@@ -4,4 +4,6 @@ use anyhow::Result;
 #[derive(clap::Args, Debug)]
 pub struct Args {}
 /// Runs the command.
-pub async fn run(_args: Args) -> Result<()> { Ok(()) }
+pub async fn run(_args: Args) -> Result<()> {
+    Ok(())
+}

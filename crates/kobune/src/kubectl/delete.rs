@@ -38,7 +38,8 @@ pub async fn run(args: Args, target: &Target) -> Result<()> {
     let catalogue = Catalogue::load(&client).await?;
     let mut deleted = Vec::new();
     for (display, path) in targets(&args, &catalogue, &namespace)? {
-        let mut options = json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
+        let mut options =
+            json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background"});
         if let Some(seconds) = args.grace_period {
             options["gracePeriodSeconds"] = json!(seconds);
         }
@@ -65,7 +66,8 @@ fn targets(args: &Args, catalogue: &Catalogue, namespace: &str) -> Result<Vec<(S
             .iter()
             .rev()
             .map(|(_, object)| {
-                locate(catalogue, namespace, object).map(|(resource, name, path)| (resource.display(&name), path))
+                locate(catalogue, namespace, object)
+                    .map(|(resource, name, path)| (resource.display(&name), path))
             })
             .collect();
     }

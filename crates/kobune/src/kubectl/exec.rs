@@ -33,7 +33,8 @@ pub async fn run(args: Args, target: &Target) -> Result<u8> {
     let mut params = AttachParams::default().stdin(args.stdin).tty(args.tty).stdout(true).stderr(!args.tty);
     params.container = args.container;
     let name = args.pod.strip_prefix("pod/").unwrap_or(&args.pod);
-    let mut process = pods.exec(name, args.command, &params).await.map_err(|error| anyhow!(describe(&error)))?;
+    let mut process =
+        pods.exec(name, args.command, &params).await.map_err(|error| anyhow!(describe(&error)))?;
     let _raw = if args.tty && args.stdin { RawTerminal::enter() } else { None };
     if let Some(mut size) = process.terminal_size()
         && let Ok(window) = rustix::termios::tcgetwinsize(rustix::stdio::stdout())

@@ -44,7 +44,10 @@ pub async fn run(args: Args, target: &Target) -> Result<()> {
             Ok(())
         }
         None => {
-            println!("No decision about {} is on record: nothing had to be decided, or it is long gone.", resource.display(&name));
+            println!(
+                "No decision about {} is on record: nothing had to be decided, or it is long gone.",
+                resource.display(&name)
+            );
             println!("What happened to it: kobune events --for {}/{name}", resource.singular);
             Ok(())
         }
@@ -79,6 +82,11 @@ fn print_alternatives(title: &str, alternatives: &[Alternative]) {
     for alternative in alternatives {
         let price = alternative.dollars_per_hour.map(|price| format!("${price:.4}/h")).unwrap_or_default();
         let count = if alternative.count > 1 { format!(" (×{})", alternative.count) } else { String::new() };
-        println!("    {:<44} {:>12}  {}", format!("{}{count}", alternative.option), price, alternative.reason);
+        println!(
+            "    {:<44} {:>12}  {}",
+            format!("{}{count}", alternative.option),
+            price,
+            alternative.reason
+        );
     }
 }

@@ -166,7 +166,8 @@ fn print_objects(value: &Value, output: Output, resource: &Resource) -> Result<(
     match output {
         Output::Yaml => print!("{}", serde_saphyr::to_string(value)?),
         Output::Name => {
-            let items = value.get("items").and_then(Value::as_array).cloned().unwrap_or_else(|| vec![value.clone()]);
+            let items =
+                value.get("items").and_then(Value::as_array).cloned().unwrap_or_else(|| vec![value.clone()]);
             for item in items {
                 println!("{}", resource.display(item["metadata"]["name"].as_str().unwrap_or("")));
             }

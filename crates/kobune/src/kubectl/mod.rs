@@ -36,7 +36,9 @@ impl Target {
         let path = match (&self.kubeconfig, std::env::var_os("KUBECONFIG")) {
             (Some(path), _) => Some(path.clone()),
             (None, Some(_)) => None,
-            (None, None) => Some(crate::local::default_data_dir().join("kubeconfig")).filter(|path| path.exists()),
+            (None, None) => {
+                Some(crate::local::default_data_dir().join("kubeconfig")).filter(|path| path.exists())
+            }
         };
         let config = match path {
             Some(path) => {
@@ -44,9 +46,9 @@ impl Target {
                     .with_context(|| format!("cannot read the kubeconfig {}", path.display()))?;
                 kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?
             }
-            None => kube::Config::from_kubeconfig(&KubeConfigOptions::default())
-                .await
-                .context("no cluster is configured; start one with `kobune up` or name a file with --kubeconfig")?,
+            None => kube::Config::from_kubeconfig(&KubeConfigOptions::default()).await.context(
+                "no cluster is configured; start one with `kobune up` or name a file with --kubeconfig",
+            )?,
         };
         let namespace = self.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         Ok((kube::Client::try_from(config)?, namespace))

@@ -29,7 +29,8 @@ pub async fn send(
 ) -> Result<(StatusCode, String)> {
     let response = open(client, method, path, accept, content_type, body).await?;
     let status = response.status();
-    let bytes = response.into_body().collect().await.map_err(|error| anyhow!("the answer broke off: {error}"))?;
+    let bytes =
+        response.into_body().collect().await.map_err(|error| anyhow!("the answer broke off: {error}"))?;
     Ok((status, String::from_utf8_lossy(&bytes.to_bytes()).into_owned()))
 }
 

@@ -58,7 +58,10 @@ impl Resource {
             || self.singular == name
             || self.kind.eq_ignore_ascii_case(name)
             || self.short_names.iter().any(|short| short == name);
-        named && (group.is_empty() || group == self.group || group == format!("{}.{}", self.version, self.group))
+        named
+            && (group.is_empty()
+                || group == self.group
+                || group == format!("{}.{}", self.version, self.group))
     }
 }
 

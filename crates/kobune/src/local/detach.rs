@@ -27,10 +27,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         .with_context(|| format!("cannot create {}", data_dir.display()))?;
     let path = data_dir.join("kobune.log");
     let mut options = OpenOptions::new();
-    options.create(true).append(true).read(true).mode(0o600);
-    let mut log = options.open(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    options.create(true).append(true).mode(0o600);
+    let written = options.open(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    // A handle of its own: a duplicate would share its position with the writer.
+    let mut log = std::fs::File::open(&path)?;
     log.seek(std::io::SeekFrom::End(0))?;
-    let mut child = spawn(&log)?;
+    let mut child = spawn(&written)?;
     follow(&mut child, &mut log, &path)
 }
 

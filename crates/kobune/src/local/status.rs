@@ -22,11 +22,16 @@ pub async fn run(args: Args) -> Result<()> {
         return Ok(());
     };
     if !state.is_alive() {
-        println!("the cluster on {} (pid {}) is gone without having been stopped", data_dir.display(), state.pid);
+        println!(
+            "the cluster on {} (pid {}) is gone without having been stopped",
+            data_dir.display(),
+            state.pid
+        );
         println!("`kobune up` continues where it was; `kobune down` cleans up");
         return Ok(());
     }
-    let memory = memory_kib(state.pid).map(|kib| format!(", {} MiB of memory", kib / 1024)).unwrap_or_default();
+    let memory =
+        memory_kib(state.pid).map(|kib| format!(", {} MiB of memory", kib / 1024)).unwrap_or_default();
     println!("running      pid {}{memory}, since {}", state.pid, state.started);
     println!("API          {}", state.url);
     println!("components   {}", state.components);

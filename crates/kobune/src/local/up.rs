@@ -68,7 +68,8 @@ impl Args {
     /// The settings of the cluster.
     pub fn options(&self) -> Result<Options> {
         let seconds = |what: &str, value: f64| {
-            Duration::try_from_secs_f64(value).map_err(|_| anyhow::anyhow!("--{what} must be seconds from 0 on"))
+            Duration::try_from_secs_f64(value)
+                .map_err(|_| anyhow::anyhow!("--{what} must be seconds from 0 on"))
         };
         let mut options = Options::new(self.data_dir.path());
         options.listen = self.listen;
