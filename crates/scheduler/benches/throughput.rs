@@ -13,7 +13,7 @@
 use std::time::{Duration, Instant};
 
 use client::CancellationToken;
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
 use kube::api::{Api, PostParams};
 use scheduler::Config;
 use serde_json::json;
@@ -34,6 +34,10 @@ fn measure(nodes: usize, pods: usize) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let server = TestServer::start().await;
+        // No controller runs here that would make the account that pods need.
+        let account: ServiceAccount =
+            serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
+        let _ = Api::namespaced(server.client(), "default").create(&PostParams::default(), &account).await;
         let node_api: Api<Node> = Api::all(server.client());
         let pod_api: Api<Pod> = Api::namespaced(server.client(), "default");
         let start = Instant::now();

@@ -4,7 +4,7 @@
 
 use api::explain::Decision;
 use client::CancellationToken;
-use k8s_openapi::api::core::v1::{Event, Node, Pod};
+use k8s_openapi::api::core::v1::{Event, Node, Pod, ServiceAccount};
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use scheduler::Config;
 use serde_json::{Value, json};
@@ -24,6 +24,10 @@ impl Drop for World {
 impl World {
     async fn start() -> Self {
         let server = TestServer::start().await;
+        // No controller runs here that would make the account that pods need.
+        let account: ServiceAccount =
+            serde_json::from_value(json!({"metadata": {"name": "default"}})).unwrap();
+        let _ = Api::namespaced(server.client(), "default").create(&PostParams::default(), &account).await;
         let stop = CancellationToken::new();
         tokio::spawn(scheduler::run(Config::new(server.informers()), stop.clone()));
         Self { server, stop }
