@@ -25,12 +25,10 @@ pub fn of_version(version: &Version) -> Map<String, Value> {
     for kind in version.kinds.values() {
         let Some((package, _)) = kind.schema.rsplit_once('.') else { continue };
         schemas.add_kind(&kind.schema, &kind.group, &kind.version, &kind.kind);
-        schemas.add_kind(
-            &format!("{package}.{}", kind.list_kind),
-            &kind.group,
-            &kind.version,
-            &kind.list_kind,
-        );
+        if kind.verbs.has("list") {
+            let list = format!("{package}.{}", kind.list_kind);
+            schemas.add_kind(&list, &kind.group, &kind.version, &kind.list_kind);
+        }
         for sub in &kind.subresources {
             match (sub.group.as_ref(), sub.version.as_ref()) {
                 (_, "") if sub.kind.ends_with("Options") => {}
@@ -144,7 +142,8 @@ impl Schemas {
             Shape::List(list) => {
                 let mut schema = json!({"type": "array", "items": self.reference(&list.items)});
                 match &list.merge {
-                    ListMerge::Atomic => {}
+                    ListMerge::Atomic if !list.declared => {}
+                    ListMerge::Atomic => schema["x-kubernetes-list-type"] = json!("atomic"),
                     ListMerge::Set => schema["x-kubernetes-list-type"] = json!("set"),
                     ListMerge::Map(keys) => {
                         schema["x-kubernetes-list-type"] = json!("map");
