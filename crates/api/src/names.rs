@@ -58,3 +58,6 @@ pub const SIM_CPU_PER_REQUEST: &str = "sim.kobune.dev/cpu-per-request";
 pub const SIM_CPU: &str = "sim.kobune.dev/cpu";
 /// Pod annotation of the load model: memory in use, as a quantity, e.g. `64Mi`.
 pub const SIM_MEMORY: &str = "sim.kobune.dev/memory";
+
+/// Annotation of a NodeClaim: what its instance costs, in US dollars per hour, e.g. `0.0336`.
+pub const PRICE: &str = "kobune.dev/dollars-per-hour";

@@ -17,5 +17,6 @@ pub use error::StartError;
 pub use nodes::RuntimeInUse;
 pub use options::{Options, RuntimeChoice};
 pub use run_state::RunState;
+pub use client::{Informer, Informers};
 pub use simnodes::NodeSpec;
 pub use start::{Cluster, Stage, clean_up, start};
