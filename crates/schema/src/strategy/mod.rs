@@ -63,7 +63,7 @@ pub fn of(group: &str, kind: &str) -> &'static Strategy {
 }
 
 /// The row of a subresource that is updated with rules of its own (`ephemeralcontainers`,
-/// `resize`, `finalize`); statuses are part of the kind's row.
+/// `resize`, `finalize`, `approval`); statuses are part of the kind's row.
 pub fn of_subresource(group: &str, kind: &str, subresource: &str) -> Option<&'static Strategy> {
     rows::subresource_row(group, kind, subresource)
 }

@@ -54,7 +54,13 @@ pub fn subresource_row(group: &str, kind: &str, subresource: &str) -> Option<&'s
         validate_update: change!(cluster::namespace_finalize_update),
         ..GENERIC
     };
+    static APPROVAL: Strategy = Strategy {
+        prepare_update: prepare::keep_all_but_status,
+        validate_update: change!(rules::certificates::signing_request_approval_update),
+        ..GENERIC
+    };
     match (group, kind, subresource) {
+        ("certificates.k8s.io", "CertificateSigningRequest", "approval") => Some(&APPROVAL),
         ("", "Pod", "ephemeralcontainers") => Some(&EPHEMERAL_CONTAINERS),
         ("", "Pod", "resize") => Some(&RESIZE),
         ("", "Namespace", "finalize") => Some(&FINALIZE),
@@ -113,7 +119,6 @@ rows! {
             validate_status_update: change!(rules::pod::status_update),
             warnings: rule!(rules::warnings::pod),
             warnings_on_update: change!(rules::warnings::pod_update),
-            ..GENERIC
         },
         "PodTemplate" => Strategy {
             default: defaults::core::pod_template,
@@ -426,14 +431,28 @@ rows! {
             validate_update: change!(rules::admission::webhooks_update),
             ..COUNTED_CONTENT
         },
-        "ValidatingAdmissionPolicy" => Strategy { default: defaults::admission::policy, ..COUNTED },
-        "MutatingAdmissionPolicy" => Strategy { default: defaults::admission::policy, ..COUNTED_SPEC },
+        "ValidatingAdmissionPolicy" => Strategy {
+            default: defaults::admission::policy,
+            validate: rule!(rules::policies::validating_policy),
+            validate_update: |new, _| rules::policies::validating_policy(&Node::root(new)),
+            ..COUNTED
+        },
+        "MutatingAdmissionPolicy" => Strategy {
+            default: defaults::admission::policy,
+            validate: rule!(rules::policies::mutating_policy),
+            validate_update: |new, _| rules::policies::mutating_policy(&Node::root(new)),
+            ..COUNTED_SPEC
+        },
         "ValidatingAdmissionPolicyBinding" => Strategy {
             default: defaults::admission::policy_binding,
+            validate: rule!(rules::policies::validating_binding),
+            validate_update: |new, _| rules::policies::validating_binding(&Node::root(new)),
             ..COUNTED_SPEC
         },
         "MutatingAdmissionPolicyBinding" => Strategy {
             default: defaults::admission::policy_binding,
+            validate: rule!(rules::policies::mutating_binding),
+            validate_update: |new, _| rules::policies::mutating_binding(&Node::root(new)),
             ..COUNTED_SPEC
         },
     }
@@ -510,6 +529,14 @@ rows! {
             validate: rule!(rules::events::event),
             validate_update: change!(rules::events::event_update),
             ..GENERIC
+        },
+    }
+    "certificates.k8s.io" {
+        "CertificateSigningRequest" => Strategy {
+            validate: rule!(rules::certificates::signing_request),
+            validate_update: change!(rules::certificates::signing_request_update),
+            validate_status_update: change!(rules::certificates::signing_request_status_update),
+            ..WITH_STATUS
         },
     }
 }

@@ -130,3 +130,24 @@ fn remove(object: &mut Value, field: &str) {
         object.remove(field);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_type_drops_what_only_the_old_type_needed() {
+        let old = json!({"spec": {
+            "type": "LoadBalancer", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"],
+            "allocateLoadBalancerNodePorts": true, "externalTrafficPolicy": "Cluster",
+            "ports": [{"port": 80, "nodePort": 30000}],
+        }});
+        let mut new = old.clone();
+        new["spec"]["type"] = json!("ClusterIP");
+        update(&mut new, &old);
+        let expected = json!({"spec": {
+            "type": "ClusterIP", "clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ports": [{"port": 80}],
+        }});
+        assert_eq!(new, expected);
+    }
+}

@@ -51,7 +51,7 @@ fn webhook(hook: &Node, errs: &mut ErrorList) {
     match_conditions(&hook.at("matchConditions"), errs);
 }
 
-fn optional(node: &Node, supported: &[&str], errs: &mut ErrorList) {
+pub(super) fn optional(node: &Node, supported: &[&str], errs: &mut ErrorList) {
     if node.is_set() {
         rules::one_of(node, supported, errs);
     }
@@ -87,7 +87,7 @@ fn review_versions(versions: &Node, errs: &mut ErrorList) {
     }
 }
 
-fn rule_with_operations(rule: &Node, errs: &mut ErrorList) {
+pub(super) fn rule_with_operations(rule: &Node, errs: &mut ErrorList) {
     let operations = rule.at("operations");
     if operations.is_empty() {
         errs.push(operations.required(""));
@@ -223,7 +223,7 @@ fn webhook_service(service: &Node, errs: &mut ErrorList) {
     }
 }
 
-fn match_conditions(list: &Node, errs: &mut ErrorList) {
+pub(super) fn match_conditions(list: &Node, errs: &mut ErrorList) {
     if list.len() > 64 {
         errs.push(list.too_many(64));
     }

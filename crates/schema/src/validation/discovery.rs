@@ -121,7 +121,7 @@ fn fully_qualified(node: &Node, errs: &mut ErrorList) {
 }
 
 fn hints(hints: &Node, errs: &mut ErrorList) {
-    let lists: [(&str, fn(&str) -> Vec<String>); 2] =
+    let lists: [(&str, format::Rule); 2] =
         [("forZones", format::label_value), ("forNodes", format::dns1123_subdomain)];
     for (list, rule) in lists {
         let list = hints.at(list);

@@ -4,6 +4,9 @@
 /// A rule for names; `true` says that the text is a prefix to which random letters will be added.
 pub type NameRule = fn(&str, bool) -> Vec<String>;
 
+/// A rule for texts: what is wrong with one.
+pub type Rule = fn(&str) -> Vec<String>;
+
 const LABEL_RE: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
 const SUBDOMAIN_RE: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 const LABEL_KEY_RE: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
@@ -341,7 +344,7 @@ mod tests {
 
     #[test]
     fn well_formed_texts_pass() {
-        let good: &[(fn(&str) -> Vec<String>, &str)] = &[
+        let good: &[(Rule, &str)] = &[
             (dns1123_label, "a-1"),
             (dns1123_subdomain, "a.b-c.0"),
             (dns1123_subdomain_with_underscore, "_a.b_c"),
