@@ -125,7 +125,7 @@ impl Planner<'_> {
             let role = spec::role_of_init(c);
             role == Role::Init
                 && spec::restart_policy(self.spec, c, role) == RestartPolicy::Never
-                && self.observed.latest(&c.name).is_some_and(|l| ended_with_failure(l))
+                && self.observed.latest(&c.name).is_some_and(ended_with_failure)
         });
         let main_ended = |c: &Spec| {
             let policy = spec::restart_policy(self.spec, c, Role::Main);

@@ -114,7 +114,11 @@ impl Worker {
             return;
         };
         let ip = self.facts().pod_ips.first().cloned().unwrap_or_default();
-        let result = hook::run(runtime.as_ref(), handler, container, id, &ip, HOOK_MAX).await;
+        let result = tokio::select! {
+            result = hook::run(runtime.as_ref(), handler, container, id, &ip, HOOK_MAX) => result,
+            // A pod that is to be deleted does not wait for its start.
+            () = self.deletion() => Ok(()),
+        };
         let unhealthy = result.is_err();
         if let Err(error) = result {
             let text = format!("PostStartHook failed: {error}");

@@ -321,7 +321,7 @@ fn conditions(
     let roles = spec.init_containers.iter().flatten().map(spec::role_of_init);
     let pending: Vec<&str> = roles
         .zip(init)
-        .filter(|(role, status)| !initialized(*role, status) && !(begun && *role == Role::Sidecar))
+        .filter(|(role, status)| !(initialized(*role, status) || begun && *role == Role::Sidecar))
         .map(|(_, status)| status.name.as_str())
         .collect();
     let initialized = match (phase, pending.is_empty()) {

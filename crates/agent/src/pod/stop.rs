@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use client::EventType;
 use kube::api::{Api, DeleteParams, Preconditions};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::hook;
 use super::plan::{Step, Why, termination};
@@ -50,6 +50,10 @@ impl Worker {
             let left = grace.saturating_sub(begun.elapsed());
             let left = if grace.is_zero() { grace } else { left.max(GRACE_MIN.min(grace)) };
             let result = runtime.stop_container(&id, left).await;
+            if result.is_err() {
+                // The report makes the worker try again.
+                sleep(RETRY).await;
+            }
             // The worker may have ended meanwhile.
             let _ = reports.send(Report::Stopped { container: id, result }).await;
         });

@@ -134,6 +134,16 @@ impl Worker {
         }
     }
 
+    /// Returns when the pod is to be deleted.
+    pub(super) fn deletion(&self) -> impl Future<Output = ()> + use<> {
+        let mut updates = self.updates.clone();
+        async move {
+            let ends = |u: &Update| u.gone || u.pod.metadata.deletion_timestamp.is_some();
+            // Without a sender the agent is shutting down, which ends this future too.
+            let _ = updates.wait_for(ends).await;
+        }
+    }
+
     fn take(&mut self, report: Report) {
         match report {
             Report::Probe { container, kind, ok } => {
@@ -279,7 +289,7 @@ impl Worker {
 
     async fn refresh_volumes(&mut self, starts: bool) -> Result<(), String> {
         let due = self.refresh_at.is_none_or(|at| Instant::now() >= at);
-        if !due && !(starts && self.volumes.is_empty()) {
+        if !(due || starts && self.volumes.is_empty()) {
             return Ok(());
         }
         let facts = self.facts();

@@ -56,11 +56,10 @@ async fn tunnel(socket: websocket::Socket, stream: tokio::io::DuplexStream) {
     let inwards = async {
         while let Some(Ok(message)) = source.next().await {
             match message {
-                Message::Binary(data) => {
-                    if write.write_all(&data).await.is_err() {
-                        return;
-                    }
-                }
+                Message::Binary(data) => match write.write_all(&data).await {
+                    Ok(()) => {}
+                    Err(_) => return,
+                },
                 Message::Close(_) => break,
                 _ => {}
             }
