@@ -1,5 +1,7 @@
 //! The entries of `metadata.managedFields`.
 
+use std::sync::LazyLock;
+
 use serde_json::{Map, Value, json};
 
 use super::set::{Element, Set, fields_hold, path_text};
@@ -177,7 +179,7 @@ impl Managers {
     /// Removes from a manager's fields those that nobody owns.
     pub(super) fn strip(&mut self, own: &Entry) {
         if let Some(entry) = self.0.iter_mut().find(|e| e.is_same(own)) {
-            entry.set = entry.set.difference(&stripped());
+            entry.set = entry.set.difference(&STRIPPED_FIELDS);
         }
         self.0.retain(|e| !e.set.is_empty());
     }
@@ -248,37 +250,33 @@ const STRIPPED: [&str; 9] = [
 ];
 
 /// Fields that are nobody's.
-fn stripped() -> Set {
+static STRIPPED_FIELDS: LazyLock<Set> = LazyLock::new(|| {
     let mut set = Set::of_fields(&[&["apiVersion"], &["kind"], &["metadata"]]);
     for name in STRIPPED {
         set.insert(&[Element::Field("metadata".into()), Element::Field(name.into())]);
     }
     set
-}
+});
 
 /// A comparison without the fields that are nobody's.
 pub(super) fn without_stripped(comparison: Comparison) -> Comparison {
-    let stripped = stripped();
     Comparison {
-        added: comparison.added.difference(&stripped),
-        modified: comparison.modified.difference(&stripped),
-        removed: comparison.removed.difference(&stripped),
+        added: comparison.added.difference(&STRIPPED_FIELDS),
+        modified: comparison.modified.difference(&STRIPPED_FIELDS),
+        removed: comparison.removed.difference(&STRIPPED_FIELDS),
     }
 }
 
-/// The entries with a new time for the writer's, if the write changes nothing else about them.
-pub(super) fn only_time_changes(
-    entries: &Value,
-    own: &Entry,
-    changes: &Comparison,
-    now: &str,
-) -> Option<Value> {
+/// Gives the writer's entry a new time, if the write changes nothing else about the entries;
+/// `false` and nothing done otherwise.
+pub(super) fn only_time_changes(entries: &mut Value, own: &Entry, changes: &Comparison, now: &str) -> bool {
     if !changes.removed.is_empty() || !changes.added.is_empty() {
-        return None;
+        return false;
     }
+    let Some(list) = entries.as_array_mut() else { return false };
     let paths = changes.modified.paths();
     let mut found = None;
-    for (i, entry) in entries.as_array()?.iter().enumerate() {
+    for (i, entry) in list.iter().enumerate() {
         let text = |name: &str| entry[name].as_str().unwrap_or_default();
         let is_own = text("manager") == own.manager
             && text("operation") == "Update"
@@ -288,22 +286,19 @@ pub(super) fn only_time_changes(
         match (is_own, held) {
             (true, held) if held == paths.len() => found = Some(i),
             (false, 0) => {}
-            _ => return None,
+            _ => return false,
         }
     }
-    let i = found?;
-    let mut entries = entries.clone();
-    let list = entries.as_array_mut()?;
+    let Some(i) = found else { return false };
     let mut entry = list.remove(i);
     entry["time"] = now.into();
-    // Entries stand in the order of their times within an operation.
-    let place = list.iter().position(|e| {
-        let key = |e: &Value| {
-            ["operation", "time", "manager", "apiVersion", "subresource"]
-                .map(|name| e[name].as_str().unwrap_or_default().to_string())
-        };
-        key(e) > key(&entry)
-    });
+    let place = list.iter().position(|other| sort_key(other) > sort_key(&entry));
     list.insert(place.unwrap_or(list.len()), entry);
-    Some(entries)
+    true
+}
+
+/// The order of encoded entries.
+fn sort_key(entry: &Value) -> [&str; 5] {
+    ["operation", "time", "manager", "apiVersion", "subresource"]
+        .map(|name| entry[name].as_str().unwrap_or_default())
 }

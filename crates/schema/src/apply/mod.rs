@@ -271,7 +271,7 @@ pub fn track_update(new: &mut Value, update: &Update<'_>) {
     let stored = update.live.map_or(&Value::Null, |live| &live["metadata"]["managedFields"]);
     let given = take_managed_fields(new);
     let brought = given.as_array().filter(|entries| !entries.is_empty() && update.subresource.is_empty());
-    let base = match brought {
+    let mut base = match brought {
         Some(entries) if managers::is_reset(entries) => Value::Null,
         Some(_) if Managers::parse(&given).is_some() => given,
         _ => stored.clone(),
@@ -296,8 +296,8 @@ pub fn track_update(new: &mut Value, update: &Update<'_>) {
     }
     // Most writes set fields that their manager owns already, and nobody else does: then only the
     // time of its entry changes, and the sets need not be read.
-    if let Some(unchanged) = managers::only_time_changes(&base, &entry, &comparison, update.now) {
-        set_managed_fields(new, unchanged);
+    if managers::only_time_changes(&mut base, &entry, &comparison, update.now) {
+        set_managed_fields(new, base);
         return;
     }
     let mut managers = Managers::parse(&base).unwrap_or_default();

@@ -192,7 +192,7 @@ impl<'a, 't, I: Input<'a>> Decoder<'t, I> {
             let event = self.input.next()?;
             if matches!(event, Event::Null) {
                 let clears = field.pointer || matches!(field.ty.shape(), Shape::List(_) | Shape::Map(_));
-                if clears {
+                if clears && again {
                     object.remove(&field.name);
                 }
                 continue;
@@ -202,8 +202,9 @@ impl<'a, 't, I: Input<'a>> Decoder<'t, I> {
             self.path.pop();
             store(&mut object, field, value, again);
         }
-        for (_, field, zero) in body.always() {
-            if !object.contains_key(&field.name) {
+        for (position, field, zero) in body.always() {
+            let given = 1u128.checked_shl(position as u32).is_some_and(|bit| seen & bit != 0);
+            if !given || !object.contains_key(&field.name) {
                 object.insert(field.name.clone(), zero.clone());
             }
         }
@@ -458,14 +459,14 @@ fn push_name(path: &mut String, name: &str) {
 /// Puts a decoded field into its object; `again`: the field was given before. Go decodes a second
 /// time into the same struct or map, so that the two merge.
 fn store(object: &mut Map<String, Value>, field: &Field, value: Value, again: bool) {
-    match (value, object.get_mut(&field.name)) {
-        (Value::Object(new), Some(Value::Object(old))) if again => old.extend(new),
-        (value, _) if field.omits(&value) => {
-            object.remove(&field.name);
-        }
-        (value, _) => {
-            object.insert(field.name.clone(), value);
-        }
+    let value = match (value, again.then(|| object.get_mut(&field.name)).flatten()) {
+        (Value::Object(new), Some(Value::Object(old))) => return old.extend(new),
+        (value, _) => value,
+    };
+    if !field.omits(&value) {
+        object.insert(field.name.clone(), value);
+    } else if again {
+        object.remove(&field.name);
     }
 }
 

@@ -18,6 +18,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 
+use base::map::HashMap;
 use serde_json::{Map as JsonMap, Value};
 
 pub use table::{PackageInfo, get, kinds, of_kind, packages, structs_of};
@@ -216,8 +217,8 @@ pub enum Member {
 /// The fields of a struct with those of the embedded ones.
 struct Flat {
     fields: Vec<Field>,
-    /// Positions of the fields by name.
-    by_name: Vec<u16>,
+    /// Positions of the fields by name. Clients choose what is looked up, not what is stored.
+    by_name: HashMap<String, u16>,
     /// Positions of the fields that Go writes when they are absent, with what it writes.
     always: Vec<(u16, Value)>,
 }
@@ -252,11 +253,7 @@ impl Struct {
 
     /// The place of a field among `fields()`.
     pub fn position(&self, name: &str) -> Option<usize> {
-        let flat = self.flat();
-        flat.by_name
-            .binary_search_by(|i| flat.fields[usize::from(*i)].name.as_str().cmp(name))
-            .ok()
-            .map(|found| usize::from(flat.by_name[found]))
+        self.flat().by_name.get(name).map(|found| usize::from(*found))
     }
 
     /// The fields that Go writes even when they were not given, and what it writes for them.
@@ -281,8 +278,7 @@ impl Struct {
                     }
                 }
             }
-            let mut by_name: Vec<u16> = (0..fields.len() as u16).collect();
-            by_name.sort_by(|a, b| fields[usize::from(*a)].name.cmp(&fields[usize::from(*b)].name));
+            let by_name = (0u16..).zip(&fields).map(|(i, field)| (field.name.clone(), i)).collect();
             let always = fields
                 .iter()
                 .enumerate()
@@ -345,35 +341,35 @@ impl Field {
 
     /// What Go writes when the field was not given; `None` if nothing.
     fn absent(&self) -> Option<Value> {
-        if self.omit == Omit::Zero {
-            return None;
+        match self.omit {
+            Omit::Zero => None,
+            Omit::Empty if self.pointer || !self.is_go_struct() => None,
+            Omit::Empty => Some(self.ty.zero()),
+            Omit::Never if self.pointer => Some(Value::Null),
+            Omit::Never => Some(self.ty.zero()),
         }
-        let zero = if self.pointer { Value::Null } else { self.ty.zero() };
-        if self.omit == Omit::Empty {
-            let is_struct = matches!(
-                self.ty.shape(),
-                Shape::Struct(_)
-                    | Shape::Time
-                    | Shape::MicroTime
-                    | Shape::Duration
-                    | Shape::Quantity
-                    | Shape::IntOrString
-                    | Shape::Raw
-            );
-            if self.pointer || !is_struct || self.ty.name().ends_with(".FieldsV1") {
-                return None;
-            }
-        }
-        Some(zero)
+    }
+
+    /// Whether Go holds the value in a struct, which `omitempty` never leaves out.
+    fn is_go_struct(&self) -> bool {
+        matches!(
+            self.ty.shape(),
+            Shape::Struct(_)
+                | Shape::Time
+                | Shape::MicroTime
+                | Shape::Duration
+                | Shape::Quantity
+                | Shape::IntOrString
+                | Shape::Raw
+        )
     }
 
     /// Whether Go leaves this value of the field out.
     pub fn omits(&self, value: &Value) -> bool {
         match self.omit {
             Omit::Never => false,
-            Omit::Empty if self.pointer => value.is_null(),
-            Omit::Empty => self.ty.is_empty(value) && self.absent().is_none(),
-            Omit::Zero if self.pointer => value.is_null(),
+            _ if self.pointer => value.is_null(),
+            Omit::Empty => !self.is_go_struct() && self.ty.is_empty(value),
             Omit::Zero => value.is_null() || *value == self.ty.zero(),
         }
     }
