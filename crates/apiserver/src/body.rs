@@ -10,7 +10,7 @@ use http_body::{Frame, SizeHint};
 /// The error of a body: a stream that broke off.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
+pub(crate) type ByteStream = Pin<Box<dyn Stream<Item = Result<Bytes, BoxError>> + Send>>;
 
 /// A response body. Cloned bytes of the watch cache go out as they are.
 pub struct Body(Inner);
@@ -30,6 +30,14 @@ impl Body {
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self(Inner::Full((!bytes.is_empty()).then_some(bytes)))
+    }
+
+    /// The bytes, or the stream where there is one.
+    pub(crate) fn into_parts(self) -> Result<Bytes, ByteStream> {
+        match self.0 {
+            Inner::Full(bytes) => Ok(bytes.unwrap_or_default()),
+            Inner::Stream(stream) => Err(stream),
+        }
     }
 
     /// Pieces as they become ready.

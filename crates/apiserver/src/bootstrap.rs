@@ -30,8 +30,16 @@ pub(crate) async fn create(server: &Arc<Inner>, advertise: Option<SocketAddr>) -
 }
 
 const PRIORITY_CLASSES: [(&str, i64, &str); 2] = [
-    ("system-node-critical", 2_000_001_000, "Used for system critical pods that must not be moved from their current node."),
-    ("system-cluster-critical", 2_000_000_000, "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary."),
+    (
+        "system-node-critical",
+        2_000_001_000,
+        "Used for system critical pods that must not be moved from their current node.",
+    ),
+    (
+        "system-cluster-critical",
+        2_000_000_000,
+        "Used for system critical pods that must run in the cluster, but can be moved to another node if necessary.",
+    ),
 ];
 
 /// The service by which pods find the API server, and where it ends.
@@ -59,7 +67,13 @@ async fn kubernetes_service(server: &Arc<Inner>, advertise: Option<SocketAddr>) 
 }
 
 /// Writes one object whatever was there: it follows from how the server was started.
-async fn replace(server: &Arc<Inner>, group: &str, version: &str, resource: &str, mut object: Value) -> Result<(), StoreError> {
+async fn replace(
+    server: &Arc<Inner>,
+    group: &str,
+    version: &str,
+    resource: &str,
+    mut object: Value,
+) -> Result<(), StoreError> {
     let registry = server.registry();
     let Some(kind) = registry.resource(group, version, resource) else { return Ok(()) };
     let (namespace, name) = (meta(&object, "namespace").to_owned(), meta(&object, "name").to_owned());

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use api::user::UserInfo;
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use schema::field::ErrorList;
 use serde_json::Value;
 
@@ -26,6 +26,8 @@ pub(crate) struct Call {
     pub info: RequestInfo,
     pub user: Arc<UserInfo>,
     pub query: Query,
+    pub raw_query: Option<String>,
+    pub method: Method,
     pub headers: HeaderMap,
     pub body: Bytes,
     pub output: Output,
@@ -41,6 +43,8 @@ impl Call {
             info,
             user: self.user.clone(),
             query: self.query.clone(),
+            raw_query: self.raw_query.clone(),
+            method: self.method.clone(),
             headers: self.headers.clone(),
             body: self.body.clone(),
             output: self.output,
@@ -75,7 +79,7 @@ impl Call {
 
     /// Whether `dryRun=All` was given; other values are refused.
     pub fn dry_run(&self) -> Result<bool, ApiError> {
-        let values: Vec<&str> = self.query.all("dryRun").filter(|value| !value.is_empty()).collect();
+        let values: Vec<&str> = self.query.all("dryRun").collect();
         if values.iter().any(|value| *value != "All") {
             let options = match self.info.verb.as_str() {
                 "create" => "CreateOptions",

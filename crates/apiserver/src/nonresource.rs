@@ -1,12 +1,13 @@
-//! Everything that is not a resource: health, version, discovery, OpenAPI.
+//! Everything that is not a resource: health, version, discovery, OpenAPI, metrics, token keys.
 
 use std::sync::Arc;
 
-use api::user::UserInfo;
+use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
-use http::{Response, StatusCode};
-use serde_json::json;
+use http::{Method, Response, StatusCode};
+use serde_json::{Value, json};
 
+use crate::authn::service_account::ISSUER;
 use crate::body::Body;
 use crate::negotiate::Output;
 use crate::query::Query;
@@ -20,44 +21,122 @@ pub(crate) async fn handle(
     server: &Arc<Inner>,
     parts: &Parts,
     query: &Query,
-    _user: &Arc<UserInfo>,
 ) -> Result<Response<Body>, ApiError> {
     let path = parts.uri.path();
+    let reads = matches!(parts.method, Method::GET);
+    let registry = server.registry();
     match path {
-        "/healthz" | "/livez" | "/readyz" => Ok(health(path, query)),
         "/version" | "/version/" => {
+            if !reads {
+                return Err(ApiError::method_not_allowed());
+            }
+            let accept = parts
+                .headers
+                .get(http::header::ACCEPT)
+                .and_then(|value| value.to_str().ok())
+                .unwrap_or("*/*");
+            if !accept.is_empty() && !accept.contains("json") && !accept.contains("*/*") {
+                return Err(ApiError::new(
+                    406,
+                    "NotAcceptable",
+                    "406: Not Acceptable\n\nAvailable representations: application/json",
+                )
+                .about("", "", ""));
+            }
             Ok(Output { pretty: true, ..Output::default() }.respond(StatusCode::OK, &version()))
         }
-        _ => {
-            let registry = server.registry();
-            if path == "/api" || path == "/apis" || path.starts_with("/api/") || path.starts_with("/apis/") {
-                if let Some(answer) = discovery::respond(&registry, path, &parts.headers, query) {
-                    return answer;
-                }
-            } else if path.starts_with("/openapi/")
-                && let Some(answer) = openapi::respond(registry, path, &parts.headers, query).await
-            {
-                return answer;
-            }
-            Ok(plain(StatusCode::NOT_FOUND, "404 page not found\n"))
+        "/metrics" => Ok(metrics(server)),
+        "/.well-known/openid-configuration" => {
+            Ok(Output::default().respond(StatusCode::OK, &openid_configuration(server)))
         }
+        "/openid/v1/jwks" => {
+            let mut answer = Output::default().respond(StatusCode::OK, server.signer.jwks());
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+            Ok(answer)
+        }
+        _ if path == "/api" || path == "/apis" || path.starts_with("/api/") || path.starts_with("/apis/") => {
+            // The lists of groups answer every method but the ones that would change something.
+            let list_of_groups = path.trim_end_matches('/') == "/apis";
+            if !reads && !(list_of_groups && parts.method == Method::POST) {
+                return Err(ApiError::method_not_allowed());
+            }
+            if path.ends_with("//") {
+                return Ok(not_found());
+            }
+            discovery::respond(&registry, path, &parts.headers, query).unwrap_or_else(|| Ok(not_found()))
+        }
+        _ if path.starts_with("/openapi/") => {
+            openapi::respond(registry, path, &parts.headers, query).await.unwrap_or_else(|| Ok(not_found()))
+        }
+        _ => Ok(health(path, query).unwrap_or_else(not_found)),
     }
 }
 
-fn health(path: &str, query: &Query) -> Response<Body> {
-    if query.get("verbose").is_none() {
-        return plain(StatusCode::OK, "ok");
+/// The plain 404 of paths and groups that nobody serves.
+pub(crate) fn not_found() -> Response<Body> {
+    plain(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+const CHECKS: [&str; 3] = ["ping", "log", "etcd"];
+
+/// `/healthz`, `/livez`, `/readyz` and their single checks. An answer at all means health: the store closes
+/// itself, and with it the server, when it cannot write.
+fn health(path: &str, query: &Query) -> Option<Response<Body>> {
+    let (name, check) = match path.trim_start_matches('/').split_once('/') {
+        Some((name, check)) => (name, Some(check)),
+        None => (path.trim_start_matches('/'), None),
+    };
+    if !matches!(name, "healthz" | "livez" | "readyz") {
+        return None;
     }
-    let name = path.trim_start_matches('/');
-    plain(StatusCode::OK, format!("[+]ping ok\n[+]log ok\n[+]etcd ok\n{name} check passed\n"))
+    if let Some(check) = check {
+        return CHECKS.contains(&check).then(|| plain(StatusCode::OK, "ok"));
+    }
+    if query.get("verbose").is_none() {
+        return Some(plain(StatusCode::OK, "ok"));
+    }
+    let excluded: Vec<&str> = query.all("exclude").collect();
+    let line = |check: &&str| {
+        if excluded.contains(check) {
+            format!("[+]{check} excluded: ok\n")
+        } else {
+            format!("[+]{check} ok\n")
+        }
+    };
+    let lines: String = CHECKS.iter().map(line).collect();
+    Some(plain(StatusCode::OK, format!("{lines}{name} check passed\n")))
 }
 
 /// `version.Info`.
-fn version() -> serde_json::Value {
+fn version() -> Value {
     json!({
         "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
         "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
         "gitVersion": "v1.36.2+kobune", "gitCommit": "", "gitTreeState": "clean", "buildDate": "2026-11-20T00:00:00Z",
         "goVersion": "", "compiler": "rustc", "platform": "linux/amd64",
     })
+}
+
+fn openid_configuration(server: &Inner) -> Value {
+    json!({
+        "issuer": ISSUER,
+        "jwks_uri": format!("{}/openid/v1/jwks", server.external_url),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    })
+}
+
+fn metrics(server: &Arc<Inner>) -> Response<Body> {
+    let registry = server.registry();
+    let count = |kind: &Arc<crate::kind::Kind>| {
+        let resource = server.cache_of(kind).resource(&kind.storage.dir)?;
+        Some((kind.qualified_resource(), resource.count()))
+    };
+    let objects: Vec<(String, usize)> = registry.stored().filter_map(count).collect();
+    let mut answer = plain(StatusCode::OK, server.counters.render(&objects));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    answer
 }

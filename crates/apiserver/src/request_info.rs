@@ -58,6 +58,12 @@ impl RequestInfo {
             }
             _ => return Ok(info),
         };
+        // Go's router never cleans such paths up, it finds nothing at them.
+        if rest.iter().any(|segment| matches!(*segment, "." | "..")) {
+            info.resource = "..".to_owned();
+            info.is_resource = true;
+            return Ok(info);
+        }
         info.is_resource = true;
         info.resource_part(method, rest, query)?;
         Ok(info)

@@ -12,13 +12,15 @@ use http::{Request, Response};
 use store::{Memory, Store, StoreError, Write};
 use tokio::sync::watch;
 
+use crate::admission::services::Allocator;
 use crate::authn::service_account::Signer;
 use crate::authn::{Token, Tokens};
 use crate::authz::Authorizer;
 use crate::body::{Body, BoxError};
-use crate::admission::services::Allocator;
 use crate::cache::{Observer, WatchCache};
+use crate::counters::Counters;
 use crate::kind::{Backend, Kind, Registry};
+use crate::kubelet_proxy::Kubelets;
 use crate::pki::Credentials;
 use crate::service;
 
@@ -82,7 +84,10 @@ pub(crate) struct Inner {
     pub signer: Signer,
     pub anonymous: Arc<UserInfo>,
     pub anonymous_allowed: bool,
-    pub kubelets: Option<KubeletAccess>,
+    pub kubelets: Option<Kubelets>,
+    pub counters: Counters,
+    /// How clients outside reach the server.
+    pub external_url: String,
 }
 
 /// Why a server cannot start.
@@ -112,11 +117,18 @@ impl ApiServer {
                 config.registry.stored().filter(|kind| kind.storage.backend == backend).cloned().collect();
             kinds
         };
+        let kubelets = config.kubelets.as_ref().map(Kubelets::new).transpose();
+        let kubelets = kubelets.map_err(|error| StartError::Config(error.to_string()))?;
+        let external_url = match config.advertise {
+            Some(address) => format!("https://{address}"),
+            None => "https://kubernetes.default.svc".to_owned(),
+        };
         let authorizer = Arc::new(Authorizer::default());
         let services = Arc::new(Allocator::new(&config.service_cidr).map_err(StartError::Config)?);
         let observers = Observers { authorizer: authorizer.clone(), services: services.clone() };
         let durable =
-            WatchCache::start(config.store.clone(), Some(Arc::new(observers)), kinds(Backend::Durable)).await?;
+            WatchCache::start(config.store.clone(), Some(Arc::new(observers)), kinds(Backend::Durable))
+                .await?;
         crate::authz::request::attach(&authorizer, &durable);
         let memory = Arc::new(Memory::new());
         // Revision 0 would mean "any" to clients, so the first list must come after one write.
@@ -133,7 +145,9 @@ impl ApiServer {
             signer,
             anonymous: Arc::new(crate::authn::anonymous()),
             anonymous_allowed: config.anonymous,
-            kubelets: config.kubelets,
+            kubelets,
+            counters: Counters::default(),
+            external_url,
         });
         crate::bootstrap::create(&inner, config.advertise).await?;
         Ok(Self(inner))

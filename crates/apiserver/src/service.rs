@@ -11,8 +11,8 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::body::{Body, BoxError};
 use crate::call::Call;
-use crate::compress;
 use crate::codec;
+use crate::compress;
 use crate::handlers::update::Part;
 use crate::handlers::{
     create, delete, delete_collection, get, list, part, patch, pod, scale, token, update, watch,
@@ -106,7 +106,8 @@ where
     let verb = call.info.verb.as_str();
     let took = (verb != "watch").then(|| started.elapsed());
     call.server.counters.request(verb, &call.kind.plural, answer.status().as_u16(), took);
-    if matches!(verb, "get" | "list") && call.info.subresource.is_empty() && compress::accepted(&call.headers) {
+    if matches!(verb, "get" | "list") && call.info.subresource.is_empty() && compress::accepted(&call.headers)
+    {
         answer = compress::compress(answer);
     }
     Ok(answer)
@@ -196,9 +197,14 @@ where
     }
     let mut first: Option<Bytes> = None;
     let mut all = BytesMut::new();
-    while let Some(frame) = body.as_mut().frame().await {
-        let frame = frame.map_err(|error| ApiError::bad_request(error.into().to_string()))?;
-        let Ok(data) = frame.into_data() else { continue };
+    loop {
+        // The error is turned into ours at once: it need not be `Send`.
+        let data = match body.as_mut().frame().await {
+            None => break,
+            Some(Err(error)) => return Err(ApiError::bad_request(error.into().to_string())),
+            Some(Ok(frame)) => frame.into_data(),
+        };
+        let Ok(data) = data else { continue };
         match &first {
             None if all.is_empty() => {
                 first = Some(data);
@@ -223,8 +229,12 @@ where
 /// Reads what a client is still sending, within reason: most read the answer only afterwards.
 async fn discard<B: http_body::Body<Data = Bytes>>(mut body: std::pin::Pin<&mut B>) {
     let mut left = 4 * BODY_BYTES_MAX;
-    while let Some(Ok(frame)) = body.as_mut().frame().await {
-        let size = frame.data_ref().map_or(0, Bytes::len);
+    loop {
+        // The error is dropped at once: it need not be `Send`.
+        let size = match body.as_mut().frame().await {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            _ => return,
+        };
         if size > left {
             return;
         }
@@ -263,10 +273,9 @@ async fn subresource(call: &Call, upgrade: Option<OnUpgrade>) -> Result<Response
         return Err(ApiError::no_such_path());
     };
     match (&sub.action, call.info.verb.as_str()) {
-        (
-            action @ (Action::Log | Action::Exec | Action::Attach | Action::PortForward | Action::Proxy),
-            _,
-        ) => kubelet_proxy::handle(call, action, upgrade).await,
+        (action @ (Action::Log | Action::Exec | Action::Attach | Action::PortForward | Action::Proxy), _) => {
+            kubelet_proxy::handle(call, action, upgrade).await
+        }
         (Action::Scale(paths), _) => scale::scale(call, paths).await,
         (Action::Binding, _) => pod::bind(call).await,
         (Action::Eviction, _) => pod::evict(call).await,

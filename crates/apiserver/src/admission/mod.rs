@@ -135,7 +135,10 @@ fn one_default_class(call: &Call, class: &Value) -> Result<(), ApiError> {
     }
     match pods::default_class(call) {
         Some(other) if meta(&other, "name") != meta(class, "name") => {
-            let why = format!("PriorityClass {} is already marked as default. Only one default can exist", meta(&other, "name"));
+            let why = format!(
+                "PriorityClass {} is already marked as default. Only one default can exist",
+                meta(&other, "name")
+            );
             Err(ApiError::forbidden(&call.kind.group, &call.kind.plural, meta(class, "name"), why))
         }
         _ => Ok(()),

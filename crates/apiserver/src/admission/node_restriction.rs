@@ -26,14 +26,23 @@ const OWN_LABELS: &[&str] = &[
 ];
 
 /// Refuses what a kubelet may not do although its role allows the verb.
-pub(super) fn admit(call: &Call, operation: Operation, subresource: &str, object: &Value, old: Option<&Value>) -> Result<(), ApiError> {
-    let Some(node) = call.user.name.strip_prefix("system:node:").filter(|_| call.user.is_in("system:nodes")) else {
+pub(super) fn admit(
+    call: &Call,
+    operation: Operation,
+    subresource: &str,
+    object: &Value,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
+    let Some(node) = call.user.name.strip_prefix("system:node:").filter(|_| call.user.is_in("system:nodes"))
+    else {
         return Ok(());
     };
     let name = if call.info.name.is_empty() { meta(object, "name") } else { &call.info.name };
     let refuse = |why: String| Err(ApiError::forbidden(&call.kind.group, &call.kind.plural, name, why));
     match (call.kind.group.as_ref(), call.kind.plural.as_ref(), subresource) {
-        ("", "nodes", _) if name != node => refuse(format!("node {node:?} is not allowed to modify node {name:?}")),
+        ("", "nodes", _) if name != node => {
+            refuse(format!("node {node:?} is not allowed to modify node {name:?}"))
+        }
         ("", "nodes", "") => match check_node(node, operation, object, old) {
             Some(why) => refuse(why),
             None => Ok(()),
@@ -44,7 +53,9 @@ pub(super) fn admit(call: &Call, operation: Operation, subresource: &str, object
         },
         ("", "pods", "status") => match old.and_then(|old| old["spec"]["nodeName"].as_str()) {
             Some(host) if host == node => Ok(()),
-            _ => refuse(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself")),
+            _ => refuse(format!(
+                "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+            )),
         },
         ("coordination.k8s.io", "leases", _) if call.info.namespace != "kube-node-lease" => {
             refuse("can only access leases in the \"kube-node-lease\" system namespace".to_owned())
@@ -57,7 +68,9 @@ pub(super) fn admit(call: &Call, operation: Operation, subresource: &str, object
 }
 
 fn check_node(node: &str, operation: Operation, object: &Value, old: Option<&Value>) -> Option<String> {
-    let labels = |object: Option<&Value>| object.and_then(|object| object["metadata"]["labels"].as_object()).cloned().unwrap_or_default();
+    let labels = |object: Option<&Value>| {
+        object.and_then(|object| object["metadata"]["labels"].as_object()).cloned().unwrap_or_default()
+    };
     let (new, before) = (labels(Some(object)), labels(old));
     let mut changed: Vec<&str> = new
         .iter()
@@ -69,8 +82,9 @@ fn check_node(node: &str, operation: Operation, object: &Value, old: Option<&Val
     changed.sort_unstable();
     if operation == Operation::Create {
         let forbidden: Vec<&str> = changed.into_iter().filter(|label| is_forbidden(label)).collect();
-        return (!forbidden.is_empty())
-            .then(|| format!("node {node:?} is not allowed to set the following labels: {}", forbidden.join(", ")));
+        return (!forbidden.is_empty()).then(|| {
+            format!("node {node:?} is not allowed to set the following labels: {}", forbidden.join(", "))
+        });
     }
     let old = old?;
     if object["spec"]["taints"] != old["spec"]["taints"] {
@@ -82,7 +96,9 @@ fn check_node(node: &str, operation: Operation, object: &Value, old: Option<&Val
 
 fn is_forbidden(label: &str) -> bool {
     let domain = label.split_once('/').map_or("", |(domain, _)| domain);
-    let below = |parent: &str| domain == parent || domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'));
+    let below = |parent: &str| {
+        domain == parent || domain.strip_suffix(parent).is_some_and(|rest| rest.ends_with('.'))
+    };
     if below("node-restriction.kubernetes.io") {
         return true;
     }
@@ -96,18 +112,27 @@ fn check_pod(call: &Call, node: &str, operation: Operation, pod: &Value) -> Opti
     match operation {
         Operation::Create => {
             if pod["metadata"]["annotations"].get(MIRROR).is_none() {
-                return Some(format!("pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"));
+                return Some(format!(
+                    "pod does not have {MIRROR:?} annotation, node {node:?} can only create mirror pods"
+                ));
             }
             if pod["spec"]["nodeName"] != node {
                 return Some(format!("node {node:?} can only create pods with spec.nodeName set to itself"));
             }
             let owners = pod["metadata"]["ownerReferences"].as_array();
             let own = owners.is_some_and(|owners| {
-                owners.len() == 1 && owners[0]["kind"] == "Node" && owners[0]["apiVersion"] == "v1" && owners[0]["name"] == node
+                owners.len() == 1
+                    && owners[0]["kind"] == "Node"
+                    && owners[0]["apiVersion"] == "v1"
+                    && owners[0]["name"] == node
             });
-            (!own).then(|| format!("node {node:?} can only create pods with an owner reference set to itself"))
+            (!own)
+                .then(|| format!("node {node:?} can only create pods with an owner reference set to itself"))
         }
-        Operation::Update => Some(format!("unexpected operation {:?}, node {node:?} can only create and delete mirror pods", "UPDATE")),
+        Operation::Update => Some(format!(
+            "unexpected operation {:?}, node {node:?} can only create and delete mirror pods",
+            "UPDATE"
+        )),
         Operation::Delete => {
             let entry = call.server.cached(&call.kind, &call.info.namespace, &call.info.name)?;
             (entry.to_value()["spec"]["nodeName"] != node)

@@ -38,7 +38,8 @@ pub(super) async fn service_account(call: &Call, pod: &mut Value) -> Result<(), 
         found = call.server.current(kind, namespace, &name).await?;
     }
     let Some(found) = found else {
-        let why = format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+        let why =
+            format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
         return Err(forbidden(call, pod, &why));
     };
     let account = found.to_value();
@@ -62,7 +63,8 @@ fn limit_secrets(call: &Call, pod: &Value, account: &Value) -> Result<(), ApiErr
         return Ok(());
     }
     let account_name = meta(account, "name");
-    let allowed = |name: &str| account["secrets"].as_array().into_iter().flatten().any(|secret| secret["name"] == name);
+    let allowed =
+        |name: &str| account["secrets"].as_array().into_iter().flatten().any(|secret| secret["name"] == name);
     let spec = &pod["spec"];
     for volume in spec["volumes"].as_array().into_iter().flatten() {
         if let Some(name) = volume["secret"]["secretName"].as_str().filter(|name| !allowed(name)) {
@@ -75,7 +77,9 @@ fn limit_secrets(call: &Call, pod: &Value, account: &Value) -> Result<(), ApiErr
     for (list, word) in [("initContainers", "init container"), ("containers", "container")] {
         for container in spec[list].as_array().into_iter().flatten() {
             for env in container["env"].as_array().into_iter().flatten() {
-                if let Some(name) = env["valueFrom"]["secretKeyRef"]["name"].as_str().filter(|name| !allowed(name)) {
+                if let Some(name) =
+                    env["valueFrom"]["secretKeyRef"]["name"].as_str().filter(|name| !allowed(name))
+                {
                     let why = format!(
                         "{word} {} with envVar {} referencing secret.secretName={name:?} is not allowed because service account {account_name} does not reference that secret",
                         container["name"].as_str().unwrap_or_default(),
@@ -90,7 +94,8 @@ fn limit_secrets(call: &Call, pod: &Value, account: &Value) -> Result<(), ApiErr
 }
 
 fn mount_token(spec: &mut Value) {
-    let existing = spec["volumes"].as_array().into_iter().flatten().filter_map(|volume| volume["name"].as_str());
+    let existing =
+        spec["volumes"].as_array().into_iter().flatten().filter_map(|volume| volume["name"].as_str());
     let existing = existing.into_iter().find(|name| name.starts_with(TOKEN_VOLUME)).map(str::to_owned);
     let is_new = existing.is_none();
     let name = existing.unwrap_or_else(|| format!("{TOKEN_VOLUME}{}", base::rng::name_suffix(5)));
@@ -134,14 +139,20 @@ pub(super) fn tolerations(pod: &mut Value) {
             matches!(text("effect"), "" | "NoExecute") && (text("key") == key || text("key").is_empty())
         });
         if !tolerated {
-            let toleration = json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+            let toleration =
+                json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
             push(&mut pod["spec"]["tolerations"], toleration);
         }
     }
 }
 
 /// Priority: from the class, or the default class.
-pub(super) async fn priority(call: &Call, operation: Operation, pod: &mut Value, old: Option<&Value>) -> Result<(), ApiError> {
+pub(super) async fn priority(
+    call: &Call,
+    operation: Operation,
+    pod: &mut Value,
+    old: Option<&Value>,
+) -> Result<(), ApiError> {
     if operation == Operation::Update {
         if let Some(priority) = old.and_then(|old| old["spec"].get("priority"))
             && pod["spec"].get("priority").is_none()
@@ -151,9 +162,13 @@ pub(super) async fn priority(call: &Call, operation: Operation, pod: &mut Value,
         return Ok(());
     }
     let name = pod["spec"]["priorityClassName"].as_str().unwrap_or_default().to_owned();
-    let class = if name.is_empty() { default_class(call) } else { Some(named_class(call, pod, &name).await?) };
+    let class =
+        if name.is_empty() { default_class(call) } else { Some(named_class(call, pod, &name).await?) };
     let (value, policy) = match &class {
-        Some(class) => (class["value"].as_i64().unwrap_or(0), class["preemptionPolicy"].as_str().unwrap_or("PreemptLowerPriority")),
+        Some(class) => (
+            class["value"].as_i64().unwrap_or(0),
+            class["preemptionPolicy"].as_str().unwrap_or("PreemptLowerPriority"),
+        ),
         None => (0, "PreemptLowerPriority"),
     };
     if let Some(class) = class.as_ref().filter(|_| name.is_empty()) {
@@ -182,13 +197,15 @@ pub(super) fn default_class(call: &Call) -> Option<Value> {
     let kind = registry.resource("scheduling.k8s.io", "v1", "priorityclasses")?;
     let resource = call.server.cache_of(kind).resource(&kind.storage.dir)?;
     let classes = resource.snapshot(0).objects;
-    let defaults = classes.values().map(|entry| entry.to_value()).filter(|class| class["globalDefault"] == true);
+    let defaults =
+        classes.values().map(|entry| entry.to_value()).filter(|class| class["globalDefault"] == true);
     defaults.min_by_key(|class| class["value"].as_i64().unwrap_or(0))
 }
 
 async fn named_class(call: &Call, pod: &Value, name: &str) -> Result<Value, ApiError> {
     let registry = call.server.registry();
-    let kind = registry.resource("scheduling.k8s.io", "v1", "priorityclasses").ok_or_else(ApiError::no_such_path)?;
+    let kind =
+        registry.resource("scheduling.k8s.io", "v1", "priorityclasses").ok_or_else(ApiError::no_such_path)?;
     if let Some(entry) = call.server.cached(kind, "", name) {
         return Ok(entry.to_value());
     }

@@ -70,7 +70,9 @@ impl Allocator {
         if !key.starts_with(KEYS) {
             return;
         }
-        let holding = value.and_then(|value| serde_json::from_slice::<Value>(value).ok()).map(|service| Holding::of(&service));
+        let holding = value
+            .and_then(|value| serde_json::from_slice::<Value>(value).ok())
+            .map(|service| Holding::of(&service));
         let mut taken = self.lock();
         if let Some(old) = taken.services.remove(key) {
             old.addresses.iter().for_each(|address| drop(taken.addresses.remove(address)));
@@ -132,12 +134,15 @@ impl Allocator {
 
     fn take_port(&self, port: &PortKey, own: &[PortKey]) -> Result<(), String> {
         if !NODE_PORTS.contains(&port.0) {
-            return Err("provided port is not in the valid range. The range of valid ports is 30000-32767".to_owned());
+            return Err(
+                "provided port is not in the valid range. The range of valid ports is 30000-32767".to_owned()
+            );
         }
         let mut taken = self.lock();
         let same_number = |(number, _): &&PortKey| *number == port.0;
         // A service may use one number for several protocols; two services may not share it.
-        let foreign = |set: &BTreeSet<PortKey>| set.iter().filter(same_number).any(|held| !own.contains(held));
+        let foreign =
+            |set: &BTreeSet<PortKey>| set.iter().filter(same_number).any(|held| !own.contains(held));
         if foreign(&taken.ports) || foreign(&taken.reserved_ports) || own.contains(port) {
             return Err("provided port is already allocated".to_owned());
         }
@@ -153,7 +158,9 @@ impl Allocator {
             let start = base::rng::below(span.unsigned_abs()) as i64;
             for step in 0..span {
                 let port = low + (start + step) % span;
-                let used = |set: &BTreeSet<PortKey>| set.range((port, String::new())..(port + 1, String::new())).next().is_some();
+                let used = |set: &BTreeSet<PortKey>| {
+                    set.range((port, String::new())..(port + 1, String::new())).next().is_some()
+                };
                 if !used(&taken.ports) && !used(&taken.reserved_ports) {
                     taken.reserved_ports.insert((port, protocol.to_owned()));
                     return Some(port);
@@ -174,7 +181,8 @@ impl Holding {
     fn of(service: &Value) -> Self {
         let spec = &service["spec"];
         let addresses = spec["clusterIPs"].as_array().into_iter().flatten().chain(Some(&spec["clusterIP"]));
-        let addresses: BTreeSet<Ipv4Addr> = addresses.filter_map(|text| text.as_str()?.parse().ok()).collect();
+        let addresses: BTreeSet<Ipv4Addr> =
+            addresses.filter_map(|text| text.as_str()?.parse().ok()).collect();
         let mut ports: Vec<PortKey> = spec["ports"]
             .as_array()
             .into_iter()
@@ -233,7 +241,8 @@ fn fill(
         fill_families(&mut service["spec"]);
     }
     let wants_ports = kind == "NodePort"
-        || (kind == "LoadBalancer" && service["spec"]["allocateLoadBalancerNodePorts"].as_bool().unwrap_or(true));
+        || (kind == "LoadBalancer"
+            && service["spec"]["allocateLoadBalancerNodePorts"].as_bool().unwrap_or(true));
     fill_ports(call, allocator, &name, &mut service["spec"], before, held, wants_ports)?;
     fill_health_port(allocator, &mut service["spec"], before, held, &kind)
 }
@@ -287,8 +296,10 @@ fn fill_families(spec: &mut Value) {
         spec["ipFamilies"] = json!(["IPv4"]);
     }
     if spec["ipFamilyPolicy"].as_str().unwrap_or_default().is_empty() {
-        let headless_without_selector = spec["clusterIP"] == "None" && spec["selector"].as_object().is_none_or(serde_json::Map::is_empty);
-        spec["ipFamilyPolicy"] = if headless_without_selector { "RequireDualStack" } else { "SingleStack" }.into();
+        let headless_without_selector =
+            spec["clusterIP"] == "None" && spec["selector"].as_object().is_none_or(serde_json::Map::is_empty);
+        spec["ipFamilyPolicy"] =
+            if headless_without_selector { "RequireDualStack" } else { "SingleStack" }.into();
         if headless_without_selector {
             spec["ipFamilies"] = json!(["IPv4", "IPv6"]);
         }
@@ -325,21 +336,33 @@ fn fill_ports(
         }
         let own: Vec<PortKey> = before.ports.iter().chain(&held.ports).cloned().collect();
         if let Err(why) = allocator.take_port(&key, &own) {
-            return Err(invalid(call, name, Error::invalid(&path.index(index).child("nodePort"), number, why)));
+            return Err(invalid(
+                call,
+                name,
+                Error::invalid(&path.index(index).child("nodePort"), number, why),
+            ));
         }
         held.ports.push(key);
     }
     Ok(())
 }
 
-fn fill_health_port(allocator: &Allocator, spec: &mut Value, before: &Holding, held: &mut Holding, kind: &str) -> Result<(), ApiError> {
+fn fill_health_port(
+    allocator: &Allocator,
+    spec: &mut Value,
+    before: &Holding,
+    held: &mut Holding,
+    kind: &str,
+) -> Result<(), ApiError> {
     if kind != "LoadBalancer" || spec["externalTrafficPolicy"] != "Local" {
         return Ok(());
     }
     let number = spec["healthCheckNodePort"].as_i64().unwrap_or(0);
     let key = (number, "TCP".to_owned());
     if number == 0 {
-        let number = allocator.draw_port("TCP").ok_or_else(|| ApiError::internal("failed to allocate a HealthCheck NodePort"))?;
+        let number = allocator
+            .draw_port("TCP")
+            .ok_or_else(|| ApiError::internal("failed to allocate a HealthCheck NodePort"))?;
         held.ports.push((number, "TCP".to_owned()));
         spec["healthCheckNodePort"] = number.into();
     } else if !before.ports.contains(&key) {
@@ -365,7 +388,8 @@ mod tests {
         assert!(allocator.take_address(one).is_err());
         assert!(allocator.take_address("10.96.0.0".parse().unwrap()).is_err());
         assert!(allocator.take_address("10.96.255.255".parse().unwrap()).is_err());
-        let service = br#"{"metadata":{"name":"a"},"spec":{"clusterIP":"10.96.0.41","clusterIPs":["10.96.0.41"]}}"#;
+        let service =
+            br#"{"metadata":{"name":"a"},"spec":{"clusterIP":"10.96.0.41","clusterIPs":["10.96.0.41"]}}"#;
         allocator.apply("/registry/services/d/a", Some(service));
         assert!(allocator.take_address("10.96.0.41".parse().unwrap()).is_err());
         allocator.apply("/registry/services/d/a", None);

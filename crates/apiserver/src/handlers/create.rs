@@ -102,7 +102,6 @@ pub(crate) async fn create_object(
     meta_map.remove("deletionTimestamp");
     meta_map.remove("deletionGracePeriodSeconds");
     meta_map.remove("selfLink");
-    (strategy.prepare_create)(&mut object);
     let meta_map = meta_mut(&mut object);
     meta_map.insert("creationTimestamp".to_owned(), base::clock::rfc3339(base::clock::now()).into());
     meta_map.insert("uid".to_owned(), base::rng::uuid().into());
@@ -111,6 +110,8 @@ pub(crate) async fn create_object(
     if generated {
         set_meta(&mut object, "name", generate_name(&prefix).into());
     }
+    // Preparation may need the uid: jobs select their pods by it.
+    (strategy.prepare_create)(&mut object);
     let errors = strategy.check_create(&object);
     if !errors.is_empty() {
         return Err(call.invalid(meta(&object, "name"), &errors));
@@ -157,7 +158,11 @@ async fn commit_new(
             None => return Err(already_exists(call, &name)),
         }
     }
-    Err(already_exists(call, meta(object, "name")))
+    let name = meta(object, "name");
+    let mut error = already_exists(call, name);
+    error.message.push_str(", the server was not able to generate a unique name for the object");
+    error.details.get_or_insert_default().retry_after_seconds = 1;
+    Err(error)
 }
 
 fn already_exists(call: &Call, name: &str) -> ApiError {

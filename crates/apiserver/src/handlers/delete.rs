@@ -39,8 +39,7 @@ pub(crate) struct DeleteOptions {
 impl DeleteOptions {
     /// From the body if there is one, else from the query.
     pub fn parse(call: &Call) -> Result<Self, ApiError> {
-        let mut dry_run: Vec<String> =
-            call.query.all("dryRun").filter(|v| !v.is_empty()).map(str::to_owned).collect();
+        let mut dry_run: Vec<String> = call.query.all("dryRun").map(str::to_owned).collect();
         let mut options = Self {
             grace_period_seconds: call.query.integer("gracePeriodSeconds")?,
             orphan_dependents: call.query.optional_flag("orphanDependents"),

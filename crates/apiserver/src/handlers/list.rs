@@ -123,7 +123,11 @@ async fn view(
     match options.version {
         None => drop(cache.fresh().await.map_err(store_error)?),
         Some(0) => {}
-        Some(version) if options.version_match == Match::Exact => {
+        // Before there was a match parameter, a version with a limit meant exactly that version.
+        Some(version)
+            if options.version_match == Match::Exact
+                || (options.version_match == Match::Unset && options.limit > 0) =>
+        {
             wait_for_version(cache, version).await?;
             return Ok((objects_at(call, resource, version).await?, version, None));
         }

@@ -49,8 +49,12 @@ impl ListOptions {
         check_versions(call, watch, send_initial_events)?;
         let version = match query.text("resourceVersion") {
             "" => None,
-            text => Some(parse_version(text).map_err(|error| {
-                if watch { ApiError { code: 500, reason: "".into(), ..error } } else { error }
+            text => Some(parse_version(text).map_err(|mut error| {
+                if watch {
+                    return ApiError { code: 500, reason: "".into(), ..error };
+                }
+                error.message.insert_str(0, "invalid resource version: ");
+                error
             })?),
         };
         Ok(Self {
@@ -150,7 +154,7 @@ fn check_versions(call: &Call, watch: bool, send_initial_events: Option<bool>) -
                 ));
             }
             if !matches!(version_match, "NotOlderThan" | "Exact") {
-                errors.push(Error::not_supported(&path, version_match, &["Exact", "NotOlderThan"]));
+                errors.push(Error::not_supported(&path, version_match, &["Exact", "NotOlderThan", ""]));
             }
             if version_match == "Exact" && version == "0" {
                 let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";

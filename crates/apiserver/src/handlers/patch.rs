@@ -162,7 +162,7 @@ async fn apply(call: &Call, part: Part, dry_run: bool) -> Result<Response<Body>,
         return Err(crate::call::invalid_options("PatchOptions", &errors));
     }
     let force = call.query.flag("force");
-    let mut config = parse_apply(call)?;
+    let config = parse_apply(call)?;
     let exists = call.server.current(&call.kind, &call.info.namespace, &call.info.name).await?.is_some();
     if !exists {
         if part != Part::Main {
@@ -175,14 +175,14 @@ async fn apply(call: &Call, part: Part, dry_run: bool) -> Result<Response<Body>,
             );
             return Err(ApiError::conflict(&call.kind.group, &call.kind.plural, &call.info.name, &why));
         }
-        check_name(call, &mut config)?;
-        check_namespace(call, &mut config)?;
         let mut object = managed_fields::apply(call, None, &config, manager, force, "")?;
-        // A create has no version to be compared with.
-        if !meta(&object, "resourceVersion").is_empty() {
-            return Err(ApiError::modified(&call.kind.group, &call.kind.plural, &call.info.name));
+        if meta(&object, "name").is_empty() && !meta(&object, "generateName").is_empty() {
+            set_meta(&mut object, "name", call.info.name.clone().into());
         }
-        set_meta(&mut object, "name", call.info.name.clone().into());
+        check_name(call, &mut object)?;
+        check_namespace(call, &mut object)?;
+        // A create has no version to be compared with.
+        set_meta(&mut object, "resourceVersion", Value::Null);
         match create_object(call, object, dry_run).await {
             // Somebody else created it in between: apply to that.
             Err(error) if error.reason == "AlreadyExists" => {}

@@ -14,8 +14,10 @@ use crate::call::{Call, invalid};
 use crate::codec::{self, Target};
 use crate::kind::ScalePaths;
 use crate::managed_fields;
+use crate::negotiate::Shape;
 use crate::object::{meta, set_meta};
 use crate::status::ApiError;
+use crate::tables;
 
 /// Answers GET, PUT and PATCH.
 pub(crate) async fn scale(call: &Call, paths: &ScalePaths) -> Result<Response<Body>, ApiError> {
@@ -24,7 +26,7 @@ pub(crate) async fn scale(call: &Call, paths: &ScalePaths) -> Result<Response<Bo
         "get" => {
             let entry = call.server.current(&call.kind, &call.info.namespace, &call.info.name).await?;
             let entry = entry.ok_or_else(|| call.not_found())?;
-            Ok(call.respond_object(StatusCode::OK, &scale_of(paths, &call.value_of(&entry))))
+            Ok(respond(call, &scale_of(paths, &call.value_of(&entry))))
         }
         "update" => {
             let decoded =
@@ -84,8 +86,34 @@ async fn change(call: &Call, paths: &ScalePaths, make: Make<'_>) -> Result<Respo
         Outcome::Dry(value) => value,
     };
     call.from_storage(&mut object);
-    Ok(call.respond_object(StatusCode::OK, &scale_of(paths, &object)))
+    Ok(respond(call, &scale_of(paths, &object)))
 }
+
+/// A Scale in the shape asked for; its Table has columns of its own.
+fn respond(call: &Call, scale: &Value) -> Response<Body> {
+    let Shape::Table(version) = call.output.shape else { return call.respond_object(StatusCode::OK, scale) };
+    let column = |name: &str, r#type: &str, description: &str| json!({"name": name, "type": r#type, "format": "", "description": description, "priority": 0});
+    let columns = json!([
+        column("Name", "string", NAME_TEXT),
+        column("Desired", "integer", "replicas is the desired number of instances for the scaled object."),
+        column(
+            "Available",
+            "integer",
+            "replicas is the actual number of observed instances of the scaled object."
+        ),
+        column("Age", "date", AGE_TEXT),
+    ]);
+    let age = call.kind.table.columns.iter().position(|column| column.name == "Age");
+    let age =
+        age.and_then(|index| (call.kind.table.row)(scale, base::clock::now()).cells.get(index).cloned());
+    let row = json!({"cells": [scale["metadata"]["name"], scale["spec"]["replicas"].as_i64().unwrap_or(0),
+        scale["status"]["replicas"], age], "object": tables::partial(scale, version, true)});
+    let metadata = json!({"resourceVersion": scale["metadata"]["resourceVersion"]});
+    call.output.respond(StatusCode::OK, &tables::table(metadata, columns, vec![row], version))
+}
+
+const NAME_TEXT: &str = "Name must be unique within a namespace. Is required when creating resources, although some resources may allow a client to request the generation of an appropriate name automatically. Name is primarily intended for creation idempotence and configuration definition. Cannot be updated. More info: https://kubernetes.io/docs/concepts/overview/working-with-objects/names#names";
+const AGE_TEXT: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
 
 fn check(call: &Call, scale: &Value) -> Result<(), ApiError> {
     let (name, given) = (call.info.name.as_str(), meta(scale, "name"));

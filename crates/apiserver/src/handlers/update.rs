@@ -9,7 +9,7 @@ use super::create::{Outcome, check_namespace, create_object};
 use crate::admission::{self, Operation};
 use crate::body::Body;
 use crate::cache::Entry;
-use crate::call::Call;
+use crate::call::{Call, invalid};
 use crate::managed_fields;
 use crate::object::{encode_stored, finalizers, meta, set_meta};
 use crate::status::ApiError;
@@ -162,15 +162,13 @@ fn check_version(call: &Call, change: &Change<'_>, new: &Value, entry: &Entry) -
             0,
             "must be specified for an update",
         ));
-        return Err(call.invalid(name, &errors));
+        return Err(invalid(&call.kind.group, &call.kind.plural, name, &errors));
     }
     let Ok(parsed) = version.parse::<u64>() else {
         return Err(ApiError {
             code: 500,
             reason: "".into(),
-            ..ApiError::bad_request(format!(
-                "resourceVersion: Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: invalid syntax"
-            ))
+            ..ApiError::bad_request(format!("strconv.ParseUint: parsing {version:?}: invalid syntax"))
         });
     };
     if parsed != entry.revision {

@@ -1,0 +1,435 @@
+//! Logs, exec, attach, port forwarding and proxies: requests that the API server passes on.
+//!
+//! Streams to kubelets go over HTTPS with a client certificate. An upgrade is passed on with its headers
+//! and then tunnelled byte for byte, so that WebSocket and SPDY both work without being understood here.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::header::{CONNECTION, HOST, HeaderMap, HeaderName, UPGRADE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::{BodyStream, Full};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::body::{Body, BoxError};
+use crate::call::Call;
+use crate::kind::Action;
+use crate::object::meta;
+use crate::pki;
+use crate::server::{Inner, KubeletAccess};
+use crate::status::ApiError;
+
+/// How long a connection to a kubelet may take.
+const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+/// Headers that belong to one connection, not to the request.
+const HOP_BY_HOP: &[&str] = &[
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// A TLS client for kubelets.
+pub(crate) struct Kubelets(Arc<rustls::ClientConfig>);
+
+impl Kubelets {
+    /// From certificates in PEM.
+    pub fn new(access: &KubeletAccess) -> Result<Self, pki::PkiError> {
+        Ok(Self(Arc::new(pki::client_config(&access.client, &access.ca_pem)?)))
+    }
+}
+
+/// Where a request goes on.
+struct Target {
+    tls: bool,
+    host: String,
+    port: u16,
+    path_and_query: String,
+}
+
+/// Answers a streaming subresource of a pod, or a proxy of a pod, node or service.
+pub(crate) async fn handle(
+    call: &Call,
+    action: &Action,
+    upgrade: Option<OnUpgrade>,
+) -> Result<Response<Body>, ApiError> {
+    if *action == Action::Proxy {
+        return forward(call, proxy_target(call).await?, upgrade).await;
+    }
+    let entry = call.server.current(&call.kind, &call.info.namespace, &call.info.name).await?;
+    let pod = entry.ok_or_else(|| call.not_found())?.to_value();
+    let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
+    let container = if *action == Action::PortForward { String::new() } else { container(call, &pod)? };
+    if node.is_empty() {
+        // Nothing has been logged yet; nothing else makes sense.
+        if *action == Action::Log {
+            return Ok(crate::service::plain(StatusCode::OK, ""));
+        }
+        return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", call.info.name)));
+    }
+    let (host, port) = kubelet_of(&call.server, node)?;
+    let path = kubelet_path(call, action, &container);
+    forward(call, Target { tls: true, host, port, path_and_query: path }, upgrade).await
+}
+
+/// Address and port of a node's kubelet.
+fn kubelet_of(server: &Inner, node: &str) -> Result<(String, u16), ApiError> {
+    let registry = server.registry();
+    let nodes = registry.resource("", "v1", "nodes").ok_or_else(ApiError::no_such_path)?;
+    let node_object =
+        server.cached(nodes, "", node).ok_or_else(|| ApiError::not_found("", "nodes", node))?.to_value();
+    let addresses = node_object["status"]["addresses"].as_array();
+    let of_type = |wanted: &str| {
+        let found = addresses.into_iter().flatten().find(|address| address["type"] == wanted);
+        found.and_then(|address| address["address"].as_str()).map(str::to_owned)
+    };
+    let host = of_type("InternalIP").or_else(|| of_type("Hostname")).or_else(|| of_type("ExternalIP"));
+    let host = host.ok_or_else(|| ApiError::internal(format!("node {node:?} has no address")))?;
+    let port = node_object["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"].as_u64().unwrap_or(10250);
+    Ok((host, u16::try_from(port).unwrap_or(10250)))
+}
+
+/// The container asked for, the pod's only one, or the one that an annotation names.
+fn container(call: &Call, pod: &Value) -> Result<String, ApiError> {
+    let names = |list: &str| -> Vec<String> {
+        let containers = pod["spec"][list].as_array();
+        containers
+            .into_iter()
+            .flatten()
+            .filter_map(|container| container["name"].as_str().map(str::to_owned))
+            .collect()
+    };
+    let (normal, init, ephemeral) =
+        (names("containers"), names("initContainers"), names("ephemeralContainers"));
+    let wanted = call.query.text("container");
+    let name = meta(pod, "name");
+    if wanted.is_empty() {
+        let annotated = pod["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str();
+        if let Some(annotated) = annotated.filter(|annotated| normal.iter().any(|name| name == annotated)) {
+            return Ok(annotated.to_owned());
+        }
+        if let [only] = normal.as_slice() {
+            return Ok(only.clone());
+        }
+        let mut why = format!(
+            "a container name must be specified for pod {name}, choose one of: [{}]",
+            normal.join(" ")
+        );
+        if !init.is_empty() {
+            why.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+        }
+        if !ephemeral.is_empty() {
+            why.push_str(&format!(" or one of the ephemeral containers: [{}]", ephemeral.join(" ")));
+        }
+        return Err(ApiError::bad_request(why));
+    }
+    if normal.iter().chain(&init).chain(&ephemeral).any(|name| name == wanted) {
+        return Ok(wanted.to_owned());
+    }
+    Err(ApiError::bad_request(format!("container {wanted} is not valid for pod {name}")))
+}
+
+/// The kubelet's path for a pod's subresource.
+fn kubelet_path(call: &Call, action: &Action, container: &str) -> String {
+    let (namespace, name) = (&call.info.namespace, &call.info.name);
+    let query = &call.query;
+    let mut parameters: Vec<String> = Vec::new();
+    match action {
+        Action::Log => {
+            let passed = [
+                "follow",
+                "previous",
+                "sinceSeconds",
+                "sinceTime",
+                "timestamps",
+                "tailLines",
+                "limitBytes",
+                "stream",
+            ];
+            for key in passed {
+                if let Some(value) = query.get(key).filter(|value| !value.is_empty()) {
+                    parameters.push(format!("{key}={}", encode(value)));
+                }
+            }
+        }
+        Action::PortForward => {
+            parameters.extend(query.all("ports").map(|port| format!("port={}", encode(port))))
+        }
+        _ => {
+            for (ours, theirs) in
+                [("stdin", "input"), ("stdout", "output"), ("stderr", "error"), ("tty", "tty")]
+            {
+                if query.flag(ours) {
+                    parameters.push(format!("{theirs}=1"));
+                }
+            }
+            parameters.extend(query.all("command").map(|word| format!("command={}", encode(word))));
+        }
+    }
+    let path = match action {
+        Action::Log => format!("/containerLogs/{namespace}/{name}/{container}"),
+        Action::Attach => format!("/attach/{namespace}/{name}/{container}"),
+        Action::PortForward => format!("/portForward/{namespace}/{name}"),
+        _ => format!("/exec/{namespace}/{name}/{container}"),
+    };
+    if parameters.is_empty() { path } else { format!("{path}?{}", parameters.join("&")) }
+}
+
+/// Percent-encodes everything that is not plainly harmless in a query.
+fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+/// `[scheme:]name[:port]`, as proxies name their targets.
+fn split_name(name: &str) -> (bool, &str, &str) {
+    match name.split(':').collect::<Vec<_>>().as_slice() {
+        [scheme, name, port] => (*scheme == "https", name, port),
+        [name, port] => (false, name, port),
+        _ => (false, name, ""),
+    }
+}
+
+async fn proxy_target(call: &Call) -> Result<Target, ApiError> {
+    let (https, name, port) = split_name(&call.info.name);
+    let query = call.raw_query.as_deref().map(|query| format!("?{query}")).unwrap_or_default();
+    let path_and_query = format!("/{}{query}", call.info.rest);
+    let entry = call.server.current(&call.kind, &call.info.namespace, name).await?;
+    let object = entry.ok_or_else(|| call.not_found_name(name))?.to_value();
+    match call.kind.plural.as_ref() {
+        "nodes" => {
+            let (host, port) = kubelet_of(&call.server, name)?;
+            Ok(Target { tls: true, host, port, path_and_query })
+        }
+        "pods" => {
+            let host = object["status"]["podIP"].as_str().unwrap_or_default().to_owned();
+            if host.is_empty() {
+                return Err(ApiError::bad_request("address not allowed"));
+            }
+            let declared =
+                object["spec"]["containers"][0]["ports"][0]["containerPort"].as_u64().unwrap_or(80);
+            let port = port.parse().unwrap_or(u16::try_from(declared).unwrap_or(80));
+            Ok(Target { tls: https, host, port, path_and_query })
+        }
+        _ => service_target(call, &object, https, port, path_and_query),
+    }
+}
+
+/// Any ready endpoint of a service.
+fn service_target(
+    call: &Call,
+    service: &Value,
+    https: bool,
+    port: &str,
+    path_and_query: String,
+) -> Result<Target, ApiError> {
+    let ports = service["spec"]["ports"].as_array();
+    let chosen = ports.into_iter().flatten().find(|candidate| {
+        port.is_empty()
+            || candidate["name"] == port
+            || candidate["port"].as_u64().is_some_and(|number| number.to_string() == port)
+    });
+    let name = chosen.map(|chosen| chosen["name"].as_str().unwrap_or_default().to_owned());
+    let unavailable = || {
+        ApiError::service_unavailable(format!(
+            "no endpoints available for service {:?}",
+            meta(service, "name")
+        ))
+    };
+    let name = name.ok_or_else(|| {
+        ApiError::service_unavailable(format!(
+            "no service port {port:?} found for service {:?}",
+            meta(service, "name")
+        ))
+    })?;
+    let registry = call.server.registry();
+    let kind = registry.resource("discovery.k8s.io", "v1", "endpointslices").ok_or_else(unavailable)?;
+    let slices = call.server.cache_of(kind).resource(&kind.storage.dir).ok_or_else(unavailable)?;
+    let objects = slices.snapshot(0).objects;
+    let prefix = kind.prefix(Some(&call.info.namespace));
+    let mut ends: Vec<(String, u16)> = Vec::new();
+    for slice in crate::cache::range(&objects, &prefix, None).map(|entry| entry.to_value()) {
+        if slice["metadata"]["labels"]["kubernetes.io/service-name"] != meta(service, "name") {
+            continue;
+        }
+        let port = slice["ports"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .find(|port| port["name"].as_str().unwrap_or_default() == name);
+        let Some(port) =
+            port.and_then(|port| port["port"].as_u64()).and_then(|port| u16::try_from(port).ok())
+        else {
+            continue;
+        };
+        for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
+            if endpoint["conditions"]["ready"] != false
+                && let Some(address) = endpoint["addresses"][0].as_str()
+            {
+                ends.push((address.to_owned(), port));
+            }
+        }
+    }
+    if ends.is_empty() {
+        return Err(unavailable());
+    }
+    let (host, port) = ends.swap_remove(base::rng::below(ends.len() as u64) as usize);
+    Ok(Target { tls: https, host, port, path_and_query })
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+async fn connect(server: &Inner, target: &Target) -> Result<Box<dyn Stream>, ApiError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        ApiError::service_unavailable(format!(
+            "error trying to reach service: dial tcp {}:{}: {error}",
+            target.host, target.port
+        ))
+    };
+    let tcp = TcpStream::connect((target.host.as_str(), target.port));
+    let tcp = tokio::time::timeout(CONNECT_TIMEOUT, tcp)
+        .await
+        .map_err(|_| failed(&"i/o timeout"))?
+        .map_err(|error| failed(&error))?;
+    tcp.set_nodelay(true).map_err(|error| failed(&error))?;
+    if !target.tls {
+        return Ok(Box::new(tcp));
+    }
+    let Some(kubelets) = &server.kubelets else {
+        return Err(ApiError::service_unavailable("this API server was started without access to kubelets"));
+    };
+    let name = match target.host.parse::<IpAddr>() {
+        Ok(address) => ServerName::IpAddress(address.into()),
+        Err(_) => ServerName::try_from(target.host.clone()).map_err(|error| failed(&error))?,
+    };
+    let tls = tokio_rustls::TlsConnector::from(kubelets.0.clone()).connect(name, tcp);
+    let tls =
+        tokio::time::timeout(CONNECT_TIMEOUT, tls).await.map_err(|_| failed(&"TLS handshake timeout"))?;
+    Ok(Box::new(tls.map_err(|error| failed(&error))?))
+}
+
+async fn forward(
+    call: &Call,
+    target: Target,
+    upgrade: Option<OnUpgrade>,
+) -> Result<Response<Body>, ApiError> {
+    let io = connect(&call.server, &target).await?;
+    let broken = |error: hyper::Error| {
+        ApiError::service_unavailable(format!("error trying to reach service: {error}"))
+    };
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(io)).await.map_err(broken)?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            tracing::debug!(%error, "a connection to a kubelet ended");
+        }
+    });
+    let upgrading = upgrade.is_some() && call.headers.contains_key(UPGRADE);
+    let mut request = Request::new(Full::new(call.body.clone()));
+    *request.method_mut() = call.method.clone();
+    *request.uri_mut() =
+        target.path_and_query.parse().map_err(|_| ApiError::bad_request("the path cannot be proxied"))?;
+    *request.headers_mut() = passed_on(&call.headers, upgrading);
+    if let Ok(host) = HeaderValue::from_str(&format!("{}:{}", target.host, target.port)) {
+        request.headers_mut().insert(HOST, host);
+    }
+    let mut response = sender.send_request(request).await.map_err(broken)?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(client) = upgrade
+    {
+        let kubelet = hyper::upgrade::on(&mut response);
+        tokio::spawn(tunnel(client, kubelet));
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        *answer.headers_mut() = response.headers().clone();
+        return Ok(answer);
+    }
+    Ok(stream_back(response))
+}
+
+/// The headers that go on to the target: not who the client is, and not its connection's.
+fn passed_on(headers: &HeaderMap, upgrading: bool) -> HeaderMap {
+    let mut passed = HeaderMap::new();
+    for (name, value) in headers {
+        let text = name.as_str();
+        if HOP_BY_HOP.contains(&text)
+            || matches!(text, "authorization" | "host" | "content-length")
+            || text.starts_with("impersonate-")
+        {
+            continue;
+        }
+        passed.append(name.clone(), value.clone());
+    }
+    if upgrading {
+        if let Some(upgrade) = headers.get(UPGRADE) {
+            passed.insert(UPGRADE, upgrade.clone());
+        }
+        passed.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    }
+    passed
+}
+
+async fn tunnel(client: OnUpgrade, kubelet: OnUpgrade) {
+    let (client, kubelet) = match tokio::join!(client, kubelet) {
+        (Ok(client), Ok(kubelet)) => (client, kubelet),
+        (Err(error), _) | (_, Err(error)) => {
+            tracing::debug!(%error, "an upgrade did not happen");
+            return;
+        }
+    };
+    let (mut client, mut kubelet) = (TokioIo::new(client), TokioIo::new(kubelet));
+    if let Err(error) = tokio::io::copy_bidirectional(&mut client, &mut kubelet).await {
+        tracing::debug!(%error, "a tunnel ended");
+    }
+}
+
+fn stream_back(response: Response<Incoming>) -> Response<Body> {
+    let (parts, body) = response.into_parts();
+    let frames = BodyStream::new(body).filter_map(|frame| async move {
+        match frame {
+            Ok(frame) => frame.into_data().ok().map(Ok::<Bytes, BoxError>),
+            Err(error) => Some(Err(error.into())),
+        }
+    });
+    let mut answer = Response::new(Body::stream(frames));
+    *answer.status_mut() = parts.status;
+    for (name, value) in &parts.headers {
+        if !HOP_BY_HOP.contains(&name.as_str()) {
+            answer.headers_mut().append(HeaderName::clone(name), value.clone());
+        }
+    }
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxy_names() {
+        assert_eq!(split_name("web"), (false, "web", ""));
+        assert_eq!(split_name("web:80"), (false, "web", "80"));
+        assert_eq!(split_name("https:web:443"), (true, "web", "443"));
+        assert_eq!(encode("ls -l /ä"), "ls%20-l%20%2F%C3%A4");
+    }
+}
