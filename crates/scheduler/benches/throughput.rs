@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use client::CancellationToken;
 use k8s_openapi::api::core::v1::{Node, Pod, ServiceAccount};
-use kube::api::{Api, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use scheduler::Config;
 use serde_json::json;
 use testkit::TestServer;
@@ -43,6 +43,9 @@ fn measure(nodes: usize, pods: usize) {
         let start = Instant::now();
         for number in 0..nodes {
             node_api.create(&PostParams::default(), &node(number)).await.unwrap();
+            // New nodes are tainted as not ready; the node life cycle controller does not run here.
+            let ready = Patch::Merge(json!({"spec": {"taints": null}}));
+            node_api.patch(&format!("node-{number}"), &PatchParams::default(), &ready).await.unwrap();
         }
         let mut creating = tokio::task::JoinSet::new();
         for worker in 0..32 {

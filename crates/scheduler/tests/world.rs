@@ -5,7 +5,7 @@
 use api::explain::Decision;
 use client::CancellationToken;
 use k8s_openapi::api::core::v1::{Event, Node, Pod, ServiceAccount};
-use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use scheduler::Config;
 use serde_json::{Value, json};
 use testkit::TestServer;
@@ -43,7 +43,11 @@ impl World {
             "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "110"}, "capacity": {"cpu": cpu, "memory": "8Gi", "pods": "110"}},
         }))
         .unwrap();
-        Api::<Node>::all(self.server.client()).create(&PostParams::default(), &node).await.unwrap();
+        let nodes = Api::<Node>::all(self.server.client());
+        nodes.create(&PostParams::default(), &node).await.unwrap();
+        // New nodes are tainted as not ready; the node life cycle controller does not run here.
+        let ready = Patch::Merge(json!({"spec": {"taints": null}}));
+        nodes.patch(name, &PatchParams::default(), &ready).await.unwrap();
     }
 
     async fn pod(&self, name: &str, cpu: &str, extra: Value) {
