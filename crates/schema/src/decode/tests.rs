@@ -1,5 +1,6 @@
 use super::*;
 use crate::types;
+use proptest::prelude::*;
 use serde_json::json;
 
 fn pod() -> &'static Type {
@@ -127,4 +128,69 @@ fn times_and_durations_are_normalised() {
     assert_eq!(duration::duration("90m").unwrap(), "1h30m0s");
     assert_eq!(duration::duration("1.5s").unwrap(), "1.5s");
     assert_eq!(duration::duration("1d").unwrap_err(), r#"time: unknown unit "d" in duration "1d""#);
+}
+
+fn scalars() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        "[ -~\u{e9}\u{1f600}]{0,6}".prop_map(Value::from),
+    ]
+}
+
+/// Bodies that are near enough to ConfigMaps to be decoded sometimes.
+fn bodies() -> impl Strategy<Value = Value> {
+    let data = prop::collection::btree_map("[a-c]{1,2}", scalars(), 0..4);
+    let labels = prop::collection::btree_map("[a-c]", "[x-z]{0,2}", 0..3);
+    (data, labels, scalars()).prop_map(|(data, labels, immutable)| {
+        json!({"metadata": {"name": "n", "labels": labels}, "data": data, "immutable": immutable})
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        rng_seed: proptest::test_runner::RngSeed::Fixed(7),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn decoding_what_was_encoded_changes_nothing(body in bodies()) {
+        let ty = types::of_kind("", "v1", "ConfigMap").unwrap();
+        let text = serde_json::to_vec(&body).unwrap();
+        if let Ok(first) = decode_json(&text, ty, Strictness::Strict) {
+            let stored = crate::encode::canonical(&first.value);
+            let again = decode_json(&stored, ty, Strictness::Strict).unwrap();
+            prop_assert_eq!(&again.value, &first.value);
+            prop_assert_eq!(&decode_value(first.value.clone(), ty, Strictness::Strict).unwrap().value, &first.value);
+        }
+    }
+
+    #[test]
+    fn both_inputs_agree(body in bodies()) {
+        let ty = types::of_kind("", "v1", "ConfigMap").unwrap();
+        let text = serde_json::to_vec(&body).unwrap();
+        prop_assert_eq!(decode_json(&text, ty, Strictness::Warn), decode_value(body, ty, Strictness::Warn));
+    }
+
+    #[test]
+    fn any_bytes_are_refused_or_read(text in "[{}\\[\\]:,\"a0-1.e\\\\ntrul ]{0,24}") {
+        let ours = json_to_value(text.as_bytes());
+        let theirs: Result<Value, _> = serde_json::from_str(&text);
+        prop_assert_eq!(ours.is_ok(), theirs.is_ok(), "{:?}", text);
+    }
+
+    #[test]
+    fn quantities_have_one_canonical_form(text in "[0-9]{1,6}(\\.[0-9]{1,4})?(|m|k|M|Ki|Mi|Gi|e2)") {
+        let ty = types::of_kind("", "v1", "LimitRange").unwrap();
+        let body = |q: &str| json!({"spec": {"limits": [{"type": "Pod", "max": {"cpu": q}}]}});
+        let quantity = |text: &str| {
+            let decoded = decode_value(body(text), ty, Strictness::Strict).unwrap().value;
+            decoded["spec"]["limits"][0]["max"]["cpu"].as_str().unwrap().to_string()
+        };
+        let canonical = quantity(&text);
+        prop_assert_eq!(quantity(&canonical), canonical.clone());
+        prop_assert_eq!(canonical, api::quantity::Quantity::parse(&text).unwrap().to_string());
+    }
 }
