@@ -199,6 +199,13 @@ fn finish(kind: &Kind, value: &mut Value) {
     value["kind"] = kind.kind.as_ref().into();
     value["apiVersion"] = kind.api_version().into();
     crate::object::meta_mut(value);
+    // Defaults are written for the stored version.
+    if let Some(convert) = kind.storage.convert {
+        (convert.to_storage)(value);
+        (schema::strategy::of(&kind.storage.group, &kind.kind).default)(value);
+        (convert.from_storage)(value);
+        return;
+    }
     (schema::strategy::of(&kind.group, &kind.kind).default)(value);
 }
 

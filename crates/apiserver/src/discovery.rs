@@ -285,7 +285,7 @@ fn add_names(entry: &mut Value, kind: &Kind) {
 
 /// The first eight bytes of the hash of the stored group, version and kind.
 fn storage_version_hash(kind: &Kind) -> String {
-    let stored = format!("{}/{}/{}", kind.storage.group, kind.storage.version, kind.kind);
+    let stored = format!("{}/{}/{}", kind.storage.group, kind.storage.upstream_version, kind.kind);
     STANDARD.encode(&digest(&SHA256, stored.as_bytes()).as_ref()[..8])
 }
 

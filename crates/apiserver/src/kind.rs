@@ -98,10 +98,12 @@ pub struct Storage {
     pub backend: Backend,
     /// Directory below `/registry/`: `pods`, `deployments.apps`. Versions of one kind share it.
     pub dir: Text,
-    /// Group and version that discovery's storage version hash is made of: what upstream stores.
+    /// Group whose serialisation is stored.
     pub group: Text,
-    /// See `group`.
+    /// Version whose serialisation is stored.
     pub version: Text,
+    /// Version that upstream stores: discovery's storage version hash is made of it.
+    pub upstream_version: Text,
     /// Conversion, for versions other than the stored one.
     pub convert: Option<Convert>,
 }

@@ -11,7 +11,6 @@ use hyper::upgrade::OnUpgrade;
 
 use crate::body::{Body, BoxError};
 use crate::call::Call;
-use crate::codec;
 use crate::compress;
 use crate::handlers::update::Part;
 use crate::handlers::{
@@ -27,6 +26,7 @@ use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::server::Inner;
 use crate::status::ApiError;
+use crate::{codec, component_status};
 
 /// The largest request body.
 pub(crate) const BODY_BYTES_MAX: usize = 3 << 20;
@@ -252,6 +252,8 @@ async fn dispatch(call: &Call, upgrade: Option<OnUpgrade>) -> Result<Response<Bo
         ("authentication.k8s.io" | "authorization.k8s.io", "create") => {
             return crate::authz::request::review(call);
         }
+        ("", "get") if call.kind.kind == "ComponentStatus" => return component_status::get(call),
+        ("", "list") if call.kind.kind == "ComponentStatus" => return Ok(component_status::list(call)),
         ("", "create") if call.kind.kind == "Binding" => return bind_by_collection(call).await,
         _ => {}
     }

@@ -27,7 +27,7 @@ pub(crate) enum Part {
     Status,
     /// What the subresource's own handler changed, and checked.
     Other,
-    /// What the subresource's own handler changed; the kind checks it as for a new object.
+    /// What the subresource's own row of the strategy table prepares and checks.
     Sub,
 }
 
@@ -178,18 +178,20 @@ fn check_version(call: &Call, change: &Change<'_>, new: &Value, entry: &Entry) -
 }
 
 fn prepare(call: &Call, change: &Change<'_>, new: &mut Value, old: &Value) -> Result<(), ApiError> {
-    let strategy = schema::strategy::of(&call.kind.group, &call.kind.kind);
+    let mut strategy = schema::strategy::of(&call.kind.group, &call.kind.kind);
+    if change.part == Part::Sub {
+        let own = schema::strategy::of_subresource(&call.kind.group, &call.kind.kind, change.subresource);
+        strategy = own.unwrap_or(strategy);
+    }
     set_meta(new, "resourceVersion", old["metadata"]["resourceVersion"].clone());
     match change.part {
-        Part::Main => strategy.before_update(new, old),
+        Part::Main | Part::Sub => strategy.before_update(new, old),
         Part::Status => strategy.before_status_update(new, old),
         Part::Other => return Ok(()),
-        Part::Sub => {}
     }
     let errors = match change.part {
         Part::Status => strategy.check_status_update(new, old),
-        Part::Sub => strategy.check_create(new),
-        _ => strategy.check_update(new, old),
+        _ => strategy.check_update(&call.as_checked(new), &call.as_checked(old)),
     };
     if !errors.is_empty() {
         return Err(call.invalid(&call.info.name, &errors));

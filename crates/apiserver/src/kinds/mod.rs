@@ -69,6 +69,7 @@ impl Group {
                 dir: dir.into(),
                 group: self.name.into(),
                 version: self.version.into(),
+                upstream_version: self.version.into(),
                 convert: None,
             },
             subresources: Vec::new(),
@@ -124,7 +125,7 @@ impl RowBuilder {
 
     /// Upstream still stores an older version, which shows in the storage version hash.
     fn hashed_as(mut self, version: &'static str) -> Self {
-        self.0.storage.version = version.into();
+        self.0.storage.upstream_version = version.into();
         self
     }
 
@@ -143,6 +144,7 @@ impl RowBuilder {
             dir: dir.into(),
             group: group.into(),
             version: version.into(),
+            upstream_version: version.into(),
             convert: Some(convert),
         };
         self
