@@ -187,12 +187,8 @@ fn webhook_url(url: &Node, errs: &mut ErrorList) {
 }
 
 fn webhook_service(service: &Node, errs: &mut ErrorList) {
-    for (field, needed) in
-        [("name", "service name is required"), ("namespace", "service namespace is required")]
-    {
-        if service.at(field).is_empty() {
-            errs.push(service.at(field).required(needed));
-        }
+    for field in ["name", "namespace"] {
+        rules::not_empty(&service.at(field), errs);
     }
     let port = service.at("port");
     if !format::port_number(port.i64()).is_empty() {

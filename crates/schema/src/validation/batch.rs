@@ -1,10 +1,16 @@
 //! Jobs and CronJobs.
 
+mod cron_job;
+mod status;
+
 use serde_json::Value;
+
+pub use cron_job::{cron_job, cron_job_update};
+pub use status::job_status_update;
 
 use super::labels::Match;
 use super::metadata::immutable;
-use super::{cron, format, labels, metadata, pod, rules};
+use super::{format, labels, metadata, pod, rules};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList};
 
@@ -443,168 +449,5 @@ fn prune_nulls(value: &mut Value) {
     if let Some(object) = value.as_object_mut() {
         object.retain(|_, value| !value.is_null());
         object.values_mut().for_each(prune_nulls);
-    }
-}
-
-/// A changed status of a Job.
-pub fn job_status_update(new: &Node, old: &Node) -> ErrorList {
-    let mut errs = ErrorList::new();
-    metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
-    let (status, before) = (new.at("status"), old.at("status"));
-    rules::nonnegative_fields(&status, &["active", "succeeded", "failed", "ready", "terminating"], &mut errs);
-    uncounted(&status.at("uncountedTerminatedPods"), &mut errs);
-    let is = |status: &Node, kind: &str| {
-        let mut conditions = status.at("conditions").items();
-        conditions.any(|c| c.at("type").str() == kind && c.at("status").str() == "True")
-    };
-    let conditions = |detail: &str| Error { value: None, ..status.at("conditions").invalid(detail) };
-    let (complete, failed) = (is(&status, "Complete"), is(&status, "Failed"));
-    let finished = complete || failed;
-    if complete && failed {
-        errs.push(conditions("cannot set Complete=True and Failed=true conditions"));
-    }
-    if complete && is(&status, "FailureTarget") {
-        errs.push(conditions("cannot set Complete=True and FailureTarget=true conditions"));
-    }
-    let (start, end) = (status.at("startTime"), status.at("completionTime"));
-    if end.is_set() && !complete {
-        errs.push(end.invalid("cannot set completionTime when there is no Complete=True condition"));
-    }
-    if !end.is_set() && complete {
-        errs.push(end.required("completionTime is required for Complete jobs"));
-    }
-    if start.is_set() && end.is_set() && end.str() < start.str() {
-        errs.push(end.invalid("must be equal to or after `startTime`"));
-    }
-    if failed && !is(&status, "FailureTarget") {
-        errs.push(conditions("cannot set Failed=True condition without the FailureTarget=true condition"));
-    }
-    if complete && !is(&status, "SuccessCriteriaMet") {
-        errs.push(conditions(
-            "cannot set Complete=True condition without the SuccessCriteriaMet=true condition",
-        ));
-    }
-    if finished && status.at("active").i64() > 0 {
-        errs.push(status.at("active").invalid("active>0 is invalid for finished job"));
-    }
-    if finished && !start.is_set() {
-        errs.push(start.required("startTime is required for finished job"));
-    }
-    if finished && status.at("terminating").i64() > 0 {
-        errs.push(status.at("terminating").invalid("terminating>0 is invalid for finished job"));
-    }
-    if status.at("ready").i64() > status.at("active").i64() {
-        errs.push(status.at("ready").invalid("cannot set more ready pods than active"));
-    }
-    for kind in ["Failed", "Complete", "FailureTarget"] {
-        if is(&before, kind) && !is(&status, kind) {
-            errs.push(conditions(&format!("cannot disable the terminal {kind}=True condition")));
-        }
-    }
-    for counter in ["failed", "succeeded"] {
-        if status.at(counter).i64() < before.at(counter).i64() {
-            errs.push(status.at(counter).invalid_i64(format!("cannot decrease the {counter} counter")));
-        }
-    }
-    if end.is_set()
-        && before.at("completionTime").is_set()
-        && end.value() != before.at("completionTime").value()
-    {
-        errs.push(end.invalid("field is immutable"));
-    }
-    let started = before.at("startTime");
-    if started.is_set() && started.value() != start.value() && !new.at("spec").at("suspend").bool() {
-        errs.push(start.invalid("field is immutable for unsuspended job once set"));
-    }
-    errs
-}
-
-fn uncounted(pods: &Node, errs: &mut ErrorList) {
-    let mut seen = Vec::new();
-    for uid in ["succeeded", "failed"].iter().flat_map(|list| pods.at(list).items()) {
-        if uid.is_empty() {
-            errs.push(uid.invalid_str("must not be empty"));
-        } else if seen.contains(&uid.str()) {
-            errs.push(uid.duplicate());
-        } else {
-            seen.push(uid.str());
-        }
-    }
-}
-
-/// CronJob.
-pub fn cron_job(object: &Node) -> ErrorList {
-    let mut errs = ErrorList::new();
-    let meta = object.at("metadata");
-    metadata::validate(&meta, format::name_is_subdomain, &mut errs);
-    cron_job_spec(&object.at("spec"), None, &mut errs);
-    // The controller appends a time to the names of its jobs.
-    if meta.at("name").len() > 52 {
-        errs.push(meta.at("name").invalid_str("must be no more than 52 characters"));
-    }
-    errs
-}
-
-/// A changed CronJob.
-pub fn cron_job_update(new: &Node, old: &Node) -> ErrorList {
-    let mut errs = ErrorList::new();
-    metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
-    cron_job_spec(&new.at("spec"), Some(&old.at("spec")), &mut errs);
-    errs
-}
-
-fn cron_job_spec(spec: &Node, old: Option<&Node>, errs: &mut ErrorList) {
-    let (schedule, zone) = (spec.at("schedule"), spec.at("timeZone"));
-    if rules::not_empty(&schedule, errs) {
-        if let Err(problem) = cron::check(schedule.str()) {
-            errs.push(schedule.invalid_str(problem));
-        }
-        let zoned_before = old.is_some_and(|old| old.at("schedule").str().contains("TZ"));
-        let zoned = schedule.str().contains("TZ");
-        if zoned && zoned_before && zone.is_set() {
-            errs.push(schedule.invalid_str("cannot use both timeZone field and TZ or CRON_TZ in schedule"));
-        } else if zoned && !zoned_before {
-            errs.push(
-                schedule.invalid_str("cannot use TZ or CRON_TZ in schedule, use timeZone field instead"),
-            );
-        }
-    }
-    rules::nonnegative(&spec.at("startingDeadlineSeconds"), errs);
-    if old.is_none_or(|old| old.at("timeZone").value() != zone.value()) {
-        time_zone(&zone, errs);
-    }
-    rules::required_one_of(&spec.at("concurrencyPolicy"), &["Allow", "Forbid", "Replace"], errs);
-    let job = spec.at("jobTemplate").at("spec");
-    job_spec(&job, errs);
-    if job.at("selector").is_set() {
-        errs.push(job.at("selector").invalid("`selector` will be auto-generated"));
-    }
-    if job.at("manualSelector").bool() {
-        let manual = job.at("manualSelector");
-        errs.push(Error::not_supported(manual.path(), manual.to_value(), &["nil", "false"]));
-    }
-    rules::nonnegative_fields(spec, &["successfulJobsHistoryLimit", "failedJobsHistoryLimit"], errs);
-}
-
-fn time_zone(zone: &Node, errs: &mut ErrorList) {
-    let Some(name) = zone.opt_str() else { return };
-    if name.is_empty() {
-        errs.push(zone.invalid("timeZone must be nil or non-empty string"));
-        return;
-    }
-    let part = |part: &str| {
-        let characters =
-            part.bytes().all(|b| b.is_ascii_alphabetic() || b.is_ascii_digit() || b".-_+".contains(&b));
-        characters && (1..=14).contains(&part.len()) && !part.starts_with('-') && part != "." && part != ".."
-    };
-    if !name.split('/').all(part) {
-        errs.push(zone.invalid(format!("unknown time zone {name}")));
-        return;
-    }
-    if name.eq_ignore_ascii_case("Local") {
-        let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
-        errs.push(zone.invalid(detail));
-    } else if jiff::tz::TimeZone::get(name).is_err() {
-        errs.push(zone.invalid(format!("unknown time zone {name}")));
     }
 }
