@@ -92,7 +92,23 @@ pub fn decode_yaml(bytes: &[u8], ty: &Type, strictness: Strictness) -> Result<De
 
 /// Checks and normalises an object that is a value already, such as the result of a patch.
 pub fn decode_value(value: Value, ty: &Type, strictness: Strictness) -> Result<Decoded, DecodeError> {
+    decode_tree(value, ty, strictness, false)
+}
+
+/// As `decode_value`, with the complaints that upstream has about the result of a strategic merge
+/// patch or an apply (`cannot restore slice from map`).
+pub fn decode_patched(value: Value, ty: &Type, strictness: Strictness) -> Result<Decoded, DecodeError> {
+    decode_tree(value, ty, strictness, true)
+}
+
+fn decode_tree(
+    value: Value,
+    ty: &Type,
+    strictness: Strictness,
+    from_tree: bool,
+) -> Result<Decoded, DecodeError> {
     let mut decoder = typed::Decoder::new(tree::Reader::new(value), strictness);
+    decoder.from_tree = from_tree;
     match (decoder.document(ty), decoder.first_error.take()) {
         (Ok(value), None) => finish(value, decoder.strict_errors, strictness),
         (Err(typed::Stop::Unmarshaler(text)), _) | (_, Some(text)) => Err(DecodeError::Type(text)),

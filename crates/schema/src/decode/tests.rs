@@ -103,6 +103,20 @@ fn unknown_and_duplicate_fields_are_named_with_their_path() {
 }
 
 #[test]
+fn results_of_patches_are_complained_about_as_trees() {
+    let ty = types::of_kind("apps", "v1", "Deployment").unwrap();
+    let cases = [
+        (json!({"spec": []}), "cannot restore struct from: slice"),
+        (json!({"spec": {"replicas": "x"}}), "unrecognized type: int32"),
+        (json!({"spec": {"template": {"spec": {"containers": {"a": 1}}}}}), "cannot restore slice from map"),
+        (json!({"metadata": {"name": 5}}), "cannot convert int64 to string"),
+    ];
+    for (value, text) in cases {
+        assert_eq!(decode_patched(value, ty, Strictness::Warn).unwrap_err().to_string(), text);
+    }
+}
+
+#[test]
 fn nesting_is_bounded() {
     let deep = |n: usize| format!(r#"{{"x":{}{}}}"#, "[".repeat(n), "]".repeat(n));
     assert!(decode(CONFIG_MAP, &deep(9_000)).is_ok());

@@ -79,6 +79,8 @@ enum Segment<'t> {
 pub(super) struct Decoder<'t, I> {
     input: I,
     collect_strict: bool,
+    /// Complain as Go's conversion of trees to structs does, not as its JSON decoder.
+    pub(super) from_tree: bool,
     path: Vec<Segment<'t>>,
     /// The first value of a wrong kind; Go reads on and reports it at the end.
     pub(super) first_error: Option<String>,
@@ -90,6 +92,7 @@ impl<'a, 't, I: Input<'a>> Decoder<'t, I> {
         Self {
             input,
             collect_strict: strictness != Strictness::Ignore,
+            from_tree: false,
             path: Vec::with_capacity(16),
             first_error: None,
             strict_errors: Vec::new(),
@@ -396,6 +399,9 @@ impl<'a, 't, I: Input<'a>> Decoder<'t, I> {
 
     /// Records a value of the wrong kind and passes over it.
     fn mismatch(&mut self, event: Event<'a>, ty: &Type, owner: Option<&Type>) -> Result<Value, Stop> {
+        if self.from_tree {
+            return Err(Stop::Unmarshaler(cannot_restore(&event, ty)));
+        }
         if self.first_error.is_none() {
             self.first_error = Some(self.mismatch_of(event.kind(), ty.go(), owner));
         }
@@ -411,6 +417,7 @@ impl<'a, 't, I: Input<'a>> Decoder<'t, I> {
     }
 
     fn mismatch_of(&self, kind: &str, go: &str, owner: Option<&Type>) -> String {
+        let owner = owner.filter(|_| !self.from_tree);
         let fields: Vec<&str> = self
             .path
             .iter()
@@ -447,6 +454,31 @@ impl<'a, 't, I: Input<'a>> Decoder<'t, I> {
             self.strict_errors.push(text);
         }
     }
+}
+
+/// The complaint of apimachinery's `FromUnstructured`.
+fn cannot_restore(event: &Event<'_>, ty: &Type) -> String {
+    let from = match event {
+        Event::Null => "invalid",
+        Event::Bool(_) => "bool",
+        Event::Number(n) if n.contains(['.', 'e', 'E']) => "float64",
+        Event::Number(_) => "int64",
+        Event::String(_) => "string",
+        Event::Array => "slice",
+        Event::Object => "map",
+    };
+    let kind = match ty.shape() {
+        Shape::Struct(_) => return format!("cannot restore struct from: {from}"),
+        Shape::List(_) | Shape::Bytes => return format!("cannot restore slice from {from}"),
+        Shape::Map(_) => return format!("cannot restore map from {from}"),
+        Shape::String(_) if from == "int64" => return format!("cannot convert int64 to {}", ty.go()),
+        Shape::String(_) => "string",
+        Shape::Bool => "bool",
+        Shape::Int32 => "int32",
+        Shape::Int64 => "int64",
+        _ => "float64",
+    };
+    format!("unrecognized type: {kind}")
 }
 
 fn push_name(path: &mut String, name: &str) {
