@@ -1,5 +1,6 @@
 //! `cargo xtask`: checks, code generation and packaging.
 
+mod test;
 mod types;
 
 use std::process::ExitCode;
@@ -7,8 +8,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let done = match args.split_first() {
+        Some((command, [])) if command == "test" => test::run(),
         Some((command, rest)) if command == "types" => types::run(rest),
-        _ => Err("usage: cargo xtask types --go DIR".into()),
+        _ => Err("usage: cargo xtask test | cargo xtask types --go DIR".into()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
