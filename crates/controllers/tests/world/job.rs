@@ -8,10 +8,8 @@ fn job(spec: Value, ends: Option<&str>) -> Value {
     let mut job =
         json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "work"}, "spec": spec});
     let annotations = ends.map_or(json!({}), |end| json!({ENDS: end}));
-    job["spec"]["manualSelector"] = true.into();
-    job["spec"]["selector"] = json!({"matchLabels": {"app": "work"}});
     job["spec"]["template"] = json!({
-        "metadata": {"labels": {"app": "work"}, "annotations": annotations},
+        "metadata": {"annotations": annotations},
         "spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "one"}]},
     });
     job

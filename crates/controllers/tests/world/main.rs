@@ -15,7 +15,7 @@ mod stateful_set;
 use std::sync::Arc;
 
 use client::{CancellationToken, Event, Informer, Informers, WorkQueue, key_of};
-use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use testkit::TestServer;
@@ -52,6 +52,13 @@ impl World {
         }
         let informers = server.informers();
         tokio::spawn(kubelet(client.clone(), informers.clone(), stop.clone()));
+        // Admission wants the account that pods run under to exist.
+        let account = json!({"metadata": {"name": "default"}});
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
+        if accounts.get_opt("default").await.expect("accounts can be read").is_none() {
+            let account = serde_json::from_value(account).unwrap();
+            accounts.create(&PostParams::default(), &account).await.expect("the account is created");
+        }
         let config = controllers::Config { client: client.clone(), informers, root_ca: "a CA".to_string() };
         tokio::spawn(controllers::run(config, |name| controllers.contains(&name), stop.clone()));
         Self { server, client, stop }
