@@ -288,7 +288,6 @@ impl State {
     }
 
     fn enqueue(&mut self, pod: &Pod, identity: Identity) {
-        let Some(spec) = &pod.spec else { return };
         let class = self.cluster.engine_mut().class_of(pod);
         let condition = pod::scheduled_condition(pod).filter(|condition| condition.status == "False");
         let told = condition.and_then(|condition| condition.message.as_deref());
@@ -335,7 +334,6 @@ impl State {
 
     /// The API server says that the pod runs on this node.
     fn settle(&mut self, pod: &Pod, key: &PodKey, node: &str) {
-        let Some(spec) = &pod.spec else { return };
         if let Some(pending) = self.pending.remove(key)
             && !matches!(pending.place, Place::Assumed)
         {
