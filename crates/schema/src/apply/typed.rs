@@ -9,7 +9,7 @@ use serde_json::{Map as JsonMap, Value};
 
 use super::set::{Element, Path, Scalar, Set};
 use crate::gotext;
-use crate::types::{List, ListMerge, Shape, Type};
+use crate::types::{Field, List, ListMerge, Shape, Type};
 
 /// A place in an object: its type and whether the field makes it atomic.
 #[derive(Clone, Copy)]
@@ -97,9 +97,12 @@ fn element_of(list: &List, item: &Value) -> Result<Element, String> {
     };
     let mut found = Vec::with_capacity(keys.len());
     for key in keys {
-        let default = || list.items.field(key).and_then(|f| f.default.as_ref());
-        if let Some(value) = entries.get(key).or_else(default) {
-            found.push((key.clone(), Scalar::of(value).unwrap_or(Scalar::Null)));
+        let scalar = match entries.get(key) {
+            Some(value) => Scalar::of(value),
+            None => list.items.field(key).and_then(Field::key_default).and_then(|d| Scalar::of(&d)),
+        };
+        if let Some(scalar) = scalar {
+            found.push((key.clone(), scalar));
         }
     }
     if found.is_empty() {

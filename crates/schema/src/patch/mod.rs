@@ -26,11 +26,46 @@ pub enum PatchError {
 
 /// Applies a JSON patch: a list of operations, all or none.
 pub fn json(document: &Value, operations: &Value) -> Result<Value, PatchError> {
-    let operations: json_patch::Patch =
-        serde_json::from_value(operations.clone()).map_err(|e| PatchError::BadRequest(e.to_string()))?;
     let mut patched = document.clone();
-    json_patch::patch(&mut patched, &operations).map_err(|e| PatchError::Unprocessable(e.to_string()))?;
+    let operations = operations.as_array().map_or(&[][..], Vec::as_slice);
+    let parse = |operation: &Value| serde_json::from_value::<json_patch::PatchOperation>(operation.clone());
+    for operation in operations {
+        // Upstream checks the form of all operations before it carries out the first.
+        parse(operation).map_err(|e| PatchError::BadRequest(e.to_string()))?;
+    }
+    for operation in operations {
+        let operation = from_the_end(&patched, operation);
+        let operation = parse(&operation).map_err(|e| PatchError::BadRequest(e.to_string()))?;
+        json_patch::patch(&mut patched, &[operation])
+            .map_err(|e| PatchError::Unprocessable(e.to_string()))?;
+    }
     Ok(patched)
+}
+
+/// Upstream's JSON patches may count list items from the end (`/containers/-1`): the operation with
+/// such positions made positive.
+fn from_the_end(document: &Value, operation: &Value) -> Value {
+    let mut operation = operation.clone();
+    let adds = operation["op"] == "add";
+    for member in ["path", "from"] {
+        let Some(pointer) = operation[member].as_str().filter(|p| p.contains("/-")) else { continue };
+        let mut resolved = String::new();
+        let mut parts = pointer.split('/').skip(1).peekable();
+        while let Some(part) = parts.next() {
+            let items = document.pointer(&resolved).and_then(Value::as_array).map(Vec::len);
+            let back = part.strip_prefix('-').and_then(|n| n.parse::<usize>().ok());
+            let last_of_add = adds && member == "path" && parts.peek().is_none();
+            resolved.push('/');
+            match (items, back) {
+                (Some(items), Some(back)) if back <= items + usize::from(last_of_add) => {
+                    resolved.push_str(&(items + usize::from(last_of_add) - back).to_string());
+                }
+                _ => resolved.push_str(part),
+            }
+        }
+        operation[member] = resolved.into();
+    }
+    operation
 }
 
 /// Applies a merge patch; null removes, lists are replaced.

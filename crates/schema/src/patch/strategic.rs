@@ -81,7 +81,7 @@ fn merge_map(mut original: Object, mut patch: Object, ty: Option<&Type>) -> Resu
         let (field, strategy) = field_of(ty, &key);
         match (original.get_mut(&key), value) {
             (Some(Value::Object(old)), Value::Object(new)) => {
-                let merged = merge_map(std::mem::take(old), new, field)?;
+                let merged = if strategy.replace { new } else { merge_map(std::mem::take(old), new, field)? };
                 original.insert(key, Value::Object(merged));
             }
             (Some(Value::Array(old)), Value::Array(new)) => {

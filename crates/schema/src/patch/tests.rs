@@ -80,6 +80,8 @@ fn json_patch_is_all_or_nothing() {
     assert!(matches!(json(&object, &ops), Err(PatchError::Unprocessable(_))));
     let ops = json!([{"op": "move", "from": "/a/0", "path": "/b"}]);
     assert_eq!(json(&object, &ops).unwrap(), json!({"a": [2], "b": 1}));
+    let ops = json!([{"op": "remove", "path": "/a/-1"}, {"op": "add", "path": "/a/-1", "value": 7}]);
+    assert_eq!(json(&object, &ops).unwrap(), json!({"a": [1, 7]}));
 }
 
 /// Objects without null, which merge patches cannot express.

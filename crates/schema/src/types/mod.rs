@@ -350,6 +350,13 @@ impl Field {
         }
     }
 
+    /// The value that an absent field has where it is the key of a list: the declared default, else
+    /// Go's zero value if Go always writes the field.
+    pub fn key_default(&self) -> Option<Value> {
+        let always = self.omit == Omit::Never && !self.pointer;
+        self.default.clone().or_else(|| always.then(|| self.ty.zero()))
+    }
+
     /// Whether Go holds the value in a struct, which `omitempty` never leaves out.
     fn is_go_struct(&self) -> bool {
         matches!(
@@ -380,6 +387,8 @@ impl Field {
 pub struct PatchStrategy {
     /// Items merge instead of the whole being replaced.
     pub merge: bool,
+    /// The whole map is replaced, where others would merge.
+    pub replace: bool,
     /// Only the keys that the patch names stay.
     pub retain_keys: bool,
     /// The field of the items by which they are matched; none for lists of scalars.

@@ -231,6 +231,7 @@ impl Attributes {
                         patch.split_once(':').map_or((patch, None), |(s, k)| (s, Some(k)));
                     read.patch = Some(PatchStrategy {
                         merge: strategies.split(',').any(|s| s == "merge"),
+                        replace: strategies.split(',').any(|s| s == "replace"),
                         retain_keys: strategies.split(',').any(|s| s == "retainKeys"),
                         merge_key: key.map(str::to_string),
                     });
