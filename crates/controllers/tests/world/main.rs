@@ -75,6 +75,10 @@ impl World {
         let node = json!({"metadata": {"name": name, "labels": {"topology.kubernetes.io/zone": "z1"}}});
         let nodes: Api<Node> = Api::all(self.client.clone());
         nodes.create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await.unwrap();
+        // New nodes are tainted as not ready until the node lifecycle controller, absent here, has
+        // seen them ready.
+        let ready = json!({"spec": {"taints": null}});
+        nodes.patch(name, &PatchParams::default(), &Patch::Merge(&ready)).await.unwrap();
     }
 
     pub async fn pods(&self) -> Vec<Pod> {
