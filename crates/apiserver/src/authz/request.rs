@@ -114,12 +114,12 @@ fn token_status(call: &Call, review: &Value) -> Result<Value, ApiError> {
     if token.is_empty() {
         return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
     }
-    let asked = review.pointer("/spec/audiences").and_then(Value::as_array).filter(|asked| !asked.is_empty());
-    let ours = authn::service_account::ISSUER;
-    let meant_for_us = asked.is_none_or(|asked| asked.iter().any(|audience| audience == ours));
-    let user = authn::authenticate_token(&call.server, token).filter(|_| meant_for_us);
-    Ok(match user {
-        Some(user) => json!({"authenticated": true, "user": user_info(&user), "audiences": [ours]}),
+    let asked = review.pointer("/spec/audiences").and_then(Value::as_array).into_iter().flatten();
+    let asked: Vec<String> = asked.filter_map(Value::as_str).map(str::to_owned).collect();
+    Ok(match authn::authenticate_for(&call.server, token, &asked) {
+        Some((user, audiences)) => {
+            json!({"authenticated": true, "user": user_info(&user), "audiences": audiences})
+        }
         None => json!({"user": {}, "error": "invalid bearer token"}),
     })
 }
