@@ -127,12 +127,12 @@ impl Call {
     /// The object as stored, in this kind's version.
     pub fn value_of(&self, entry: &Entry) -> Value {
         let mut value = entry.to_value();
-        self.from_storage(&mut value);
+        self.convert_from_storage(&mut value);
         value
     }
 
     /// Converts from the stored version to this kind's.
-    pub fn from_storage(&self, value: &mut Value) {
+    pub fn convert_from_storage(&self, value: &mut Value) {
         if let Some(convert) = self.kind.storage.convert {
             (convert.from_storage)(value);
             value["apiVersion"] = self.kind.api_version().into();
@@ -147,12 +147,12 @@ impl Call {
             return std::borrow::Cow::Borrowed(stored);
         }
         let mut value = stored.clone();
-        self.from_storage(&mut value);
+        self.convert_from_storage(&mut value);
         std::borrow::Cow::Owned(value)
     }
 
     /// Converts from this kind's version to the stored one.
-    pub fn to_storage(&self, value: &mut Value) {
+    pub fn convert_to_storage(&self, value: &mut Value) {
         if let Some(convert) = self.kind.storage.convert {
             (convert.to_storage)(value);
         }

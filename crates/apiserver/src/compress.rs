@@ -17,10 +17,8 @@ const BYTES_MIN: usize = 128 << 10;
 /// Whether the client takes gzip.
 pub(crate) fn accepted(headers: &HeaderMap) -> bool {
     let accepted = headers.get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    accepted.split(',').any(|clause| {
-        let mut pieces = clause.split(';').map(str::trim);
-        pieces.next() == Some("gzip") && !pieces.any(|piece| piece == "q=0")
-    })
+    // As upstream: a clause with a quality is not understood, and so not taken.
+    accepted.split(',').any(|clause| clause.trim() == "gzip")
 }
 
 /// Compresses the answer to a GET or LIST if it is large.

@@ -220,13 +220,19 @@ impl From<Vec<Value>> for Row {
     }
 }
 
+/// Makes the row of one object at a time.
+pub type RowFn = Arc<dyn Fn(&Value, Timestamp) -> Row + Send + Sync>;
+
+/// Reads the selectable fields of a stored object.
+pub type ValuesFn = Arc<dyn Fn(&Value) -> Vec<String> + Send + Sync>;
+
 /// How a kind is shown as a Table.
 #[derive(Clone)]
 pub struct Table {
     /// The column definitions.
     pub columns: Arc<[Column]>,
     /// Row of one object (in this kind's version) at a time.
-    pub row: Arc<dyn Fn(&Value, Timestamp) -> Row + Send + Sync>,
+    pub row: RowFn,
 }
 
 /// Selectable fields of a kind besides `metadata.name`, which every kind has.
@@ -236,7 +242,7 @@ pub struct Fields {
     pub labels: Arc<[Text]>,
     /// Values of all `labels` of one stored object, in the order of `labels`. All versions of a kind
     /// have the same, so that the cache computes them once.
-    pub values: Arc<dyn Fn(&Value) -> Vec<String> + Send + Sync>,
+    pub values: ValuesFn,
     /// Names that stand for `labels` in this version, if they differ from the stored version's.
     pub aliases: Option<&'static [(&'static str, &'static str)]>,
     /// Whether `metadata.namespace` may be used as well.

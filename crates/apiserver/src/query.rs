@@ -8,7 +8,8 @@ pub struct Query(Vec<(String, String)>);
 
 /// Decodes `%xx` (and `+` as a space where `plus` says so). `None` for a broken escape.
 pub fn percent_decode(text: &str, plus: bool) -> Option<String> {
-    if !text.contains('%') && !(plus && text.contains('+')) {
+    let escaped = text.contains('%') || (plus && text.contains('+'));
+    if !escaped {
         return Some(text.to_owned());
     }
     let mut out = Vec::with_capacity(text.len());

@@ -19,6 +19,7 @@ use crate::authz::Authorizer;
 use crate::body::{Body, BoxError};
 use crate::cache::{Observer, WatchCache};
 use crate::counters::Counters;
+use crate::expiry::Expiry;
 use crate::kind::{Backend, Kind, Registry};
 use crate::kubelet_proxy::Kubelets;
 use crate::pki::Credentials;
@@ -79,6 +80,7 @@ pub(crate) struct Inner {
     ephemeral: Arc<WatchCache>,
     pub authorizer: Arc<Authorizer>,
     pub services: Arc<Allocator>,
+    pub expiry: Arc<Expiry>,
     pub shutdown: watch::Sender<bool>,
     pub tokens: Tokens,
     pub signer: Signer,
@@ -125,7 +127,9 @@ impl ApiServer {
         };
         let authorizer = Arc::new(Authorizer::default());
         let services = Arc::new(Allocator::new(&config.service_cidr).map_err(StartError::Config)?);
-        let observers = Observers { authorizer: authorizer.clone(), services: services.clone() };
+        let expiry = Arc::new(Expiry::default());
+        let observers =
+            Observers { authorizer: authorizer.clone(), services: services.clone(), expiry: expiry.clone() };
         let durable =
             WatchCache::start(config.store.clone(), Some(Arc::new(observers)), kinds(Backend::Durable))
                 .await?;
@@ -140,6 +144,7 @@ impl ApiServer {
             ephemeral,
             authorizer,
             services,
+            expiry,
             shutdown: watch::Sender::new(false),
             tokens: config.tokens.into_iter().map(|token| (token.token, Arc::new(token.user))).collect(),
             signer,
@@ -150,6 +155,7 @@ impl ApiServer {
             external_url,
         });
         crate::bootstrap::create(&inner, config.advertise).await?;
+        tokio::spawn(crate::expiry::run(Arc::downgrade(&inner)));
         Ok(Self(inner))
     }
 
@@ -163,12 +169,14 @@ impl ApiServer {
 struct Observers {
     authorizer: Arc<Authorizer>,
     services: Arc<Allocator>,
+    expiry: Arc<Expiry>,
 }
 
 impl Observer for Observers {
     fn apply(&self, key: &str, value: Option<&[u8]>) {
         Observer::apply(&*self.authorizer, key, value);
         self.services.apply(key, value);
+        self.expiry.apply(key, value.is_some());
     }
 
     fn reset(&self) {

@@ -96,8 +96,12 @@ impl ApiError {
 
     /// 404 for an object.
     pub fn not_found(group: &str, resource: &str, name: &str) -> Self {
-        Self::new(404, "NotFound", format!("{} \"{name}\" not found", qualified(group, resource)))
-            .about(group, resource, name)
+        Self::new(
+            404,
+            "NotFound",
+            format!("{} {} not found", qualified(group, resource), schema::gotext::quote(name)),
+        )
+        .about(group, resource, name)
     }
 
     /// 404 for a path that no handler serves.

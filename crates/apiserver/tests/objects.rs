@@ -1,4 +1,5 @@
 //! Objects through the whole server, in process.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use api::user::UserInfo;
 use apiserver::{ApiServer, Body, Config};

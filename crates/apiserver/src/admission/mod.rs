@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::authz::escalation;
 use crate::call::Call;
 use crate::object::{finalizers, meta, set_finalizers};
 use crate::status::ApiError;
@@ -115,13 +114,7 @@ pub(crate) async fn validate(
     match (call.kind.group.as_ref(), call.kind.kind.as_ref()) {
         ("", "Service") => return services::allocate(call, operation, object, old, dry_run),
         ("rbac.authorization.k8s.io", _) => {
-            let target = escalation::Target {
-                resource: &call.kind.plural,
-                namespace: &call.info.namespace,
-                request_name: &call.info.name,
-                name: meta(object, "name"),
-            };
-            call.server.authorizer.check_escalation(&call.user, target, object, old)?;
+            crate::authz::request::check_escalation(call, object, old)?;
         }
         ("scheduling.k8s.io", "PriorityClass") => one_default_class(call, object)?,
         _ => {}

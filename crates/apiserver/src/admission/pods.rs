@@ -26,7 +26,13 @@ pub(super) async fn service_account(call: &Call, pod: &mut Value) -> Result<(), 
         }
         return Ok(());
     }
-    let given = pod["spec"]["serviceAccountName"].as_str().unwrap_or_default();
+    let text = |field: &str| pod["spec"][field].as_str().unwrap_or_default();
+    // The deprecated alias counts where the name itself is missing.
+    let given = if text("serviceAccountName").is_empty() {
+        text("serviceAccount")
+    } else {
+        text("serviceAccountName")
+    };
     let name = if given.is_empty() { "default".to_owned() } else { given.to_owned() };
     pod["spec"]["serviceAccountName"] = name.clone().into();
     pod["spec"]["serviceAccount"] = name.clone().into();

@@ -75,8 +75,12 @@ impl Allocator {
             .map(|service| Holding::of(&service));
         let mut taken = self.lock();
         if let Some(old) = taken.services.remove(key) {
-            old.addresses.iter().for_each(|address| drop(taken.addresses.remove(address)));
-            old.ports.iter().for_each(|port| drop(taken.ports.remove(port)));
+            for address in &old.addresses {
+                taken.addresses.remove(address);
+            }
+            for port in &old.ports {
+                taken.ports.remove(port);
+            }
         }
         if let Some(holding) = holding {
             taken.addresses.extend(&holding.addresses);
@@ -172,8 +176,12 @@ impl Allocator {
 
     fn release(&self, holding: &Holding) {
         let mut taken = self.lock();
-        holding.addresses.iter().for_each(|address| drop(taken.reserved_addresses.remove(address)));
-        holding.ports.iter().for_each(|port| drop(taken.reserved_ports.remove(port)));
+        for address in &holding.addresses {
+            taken.reserved_addresses.remove(address);
+        }
+        for port in &holding.ports {
+            taken.reserved_ports.remove(port);
+        }
     }
 }
 

@@ -91,6 +91,22 @@ pub(crate) fn authenticate_token(server: &Inner, token: &str) -> Option<Arc<User
     service_account::authenticate(server, token, &[]).map(|verified| Arc::new(verified.user))
 }
 
+/// Like [`authenticate_token`], for a token that is meant for one of `audiences` (empty: the API server).
+/// Also says for which of them it is good.
+pub(crate) fn authenticate_for(
+    server: &Inner,
+    token: &str,
+    audiences: &[String],
+) -> Option<(UserInfo, Vec<String>)> {
+    let own = [service_account::ISSUER.to_owned()];
+    let wanted = if audiences.is_empty() { &own[..] } else { audiences };
+    if let Some(user) = server.tokens.get(token) {
+        let good: Vec<String> = wanted.iter().filter(|audience| own.contains(audience)).cloned().collect();
+        return (!good.is_empty()).then(|| (user.as_ref().clone(), good));
+    }
+    service_account::authenticate(server, token, wanted).map(|verified| (verified.user, verified.audiences))
+}
+
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.trim().split_once(' ')?;
@@ -173,7 +189,12 @@ impl Impersonation {
             if found.uid.is_empty() && found.groups.is_empty() && found.extra.is_empty() {
                 return Ok(None);
             }
-            return Err(ApiError::internal(format!("requested {found:?} without impersonating a user name")));
+            return Err(ApiError::bad_request(format!(
+                "requested &user.DefaultInfo{{Name:\"\", UID:{}, Groups:{}, Extra:{}}} without impersonating a user name",
+                schema::gotext::quote(&found.uid),
+                go_strings(&found.groups),
+                go_extra(&found.extra),
+            )));
         }
         Ok(Some(found))
     }
@@ -192,6 +213,26 @@ impl Impersonation {
         }
         UserInfo { name: self.user, uid: self.uid, groups, extra: self.extra }
     }
+}
+
+/// `[]string{"a"}`, as Go's `%#v` prints it.
+fn go_strings(texts: &[String]) -> String {
+    if texts.is_empty() {
+        return "[]string(nil)".to_owned();
+    }
+    let quoted: Vec<String> = texts.iter().map(|text| schema::gotext::quote(text)).collect();
+    format!("[]string{{{}}}", quoted.join(", "))
+}
+
+fn go_extra(extra: &BTreeMap<String, Vec<String>>) -> String {
+    if extra.is_empty() {
+        return "map[string][]string(nil)".to_owned();
+    }
+    let pairs: Vec<String> = extra
+        .iter()
+        .map(|(key, values)| format!("{}:{}", schema::gotext::quote(key), go_strings(values)))
+        .collect();
+    format!("map[string][]string{{{}}}", pairs.join(", "))
 }
 
 #[cfg(test)]

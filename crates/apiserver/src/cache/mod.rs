@@ -108,21 +108,6 @@ impl WatchCache {
         Ok(current)
     }
 
-    /// Starts to follow a directory that was not known at the start (a new custom kind).
-    pub async fn add(&self, kind: Arc<Kind>) -> Result<(), StoreError> {
-        let dir = kind.storage.dir.to_string();
-        if self.resource(&dir).is_some() {
-            return Ok(());
-        }
-        let range = self.store.range(&format!("{PREFIX}{dir}/"), None, 0, None).await?;
-        let resource = Arc::new(ResourceCache::new(kind, range.revision));
-        for kv in &range.kvs {
-            resource.load(kv);
-        }
-        self.resources.write().unwrap_or_else(PoisonError::into_inner).insert(dir, resource);
-        Ok(())
-    }
-
     fn apply(&self, batch: &store::WatchBatch) {
         if let Some(observer) = &self.observer {
             for event in &batch.events {

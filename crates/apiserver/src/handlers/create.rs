@@ -30,21 +30,13 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// The object in the stored version.
-    pub fn to_value(&self) -> Value {
-        match self {
-            Self::Stored(entry) => entry.to_value(),
-            Self::Dry(value) => value.clone(),
-        }
-    }
-
     /// The answer.
     pub fn respond(&self, call: &Call, code: StatusCode) -> Response<Body> {
         match self {
             Self::Stored(entry) => call.respond_entry(code, entry),
             Self::Dry(value) => {
                 let mut value = value.clone();
-                call.from_storage(&mut value);
+                call.convert_from_storage(&mut value);
                 call.respond_object(code, &value)
             }
         }
@@ -96,7 +88,7 @@ pub(crate) async fn create_object(
         });
     }
     admission::admit(call, Operation::Create, "", &mut object, None).await?;
-    call.to_storage(&mut object);
+    call.convert_to_storage(&mut object);
     let strategy = schema::strategy::of(&call.kind.group, &call.kind.kind);
     if call.kind.kind == "CertificateSigningRequest" {
         sign_with_requester(call, &mut object);

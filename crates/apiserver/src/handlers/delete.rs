@@ -145,7 +145,7 @@ pub(crate) async fn delete(call: &Call) -> Result<Response<Body>, ApiError> {
 }
 
 fn respond(call: &Call, mut object: Value, code: StatusCode) -> Response<Body> {
-    call.from_storage(&mut object);
+    call.convert_from_storage(&mut object);
     call.respond_object(code, &object)
 }
 

@@ -36,7 +36,7 @@ pub(crate) async fn delete_collection(call: &Call) -> Result<Response<Body>, Api
 }
 
 fn item(call: &Call, mut object: Value) -> Value {
-    call.from_storage(&mut object);
+    call.convert_from_storage(&mut object);
     if !call.kind.custom
         && let Some(map) = object.as_object_mut()
     {

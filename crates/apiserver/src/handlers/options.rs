@@ -168,8 +168,10 @@ fn check_versions(call: &Call, watch: bool, send_initial_events: Option<bool>) -
 /// A resource version from the query.
 pub(crate) fn parse_version(text: &str) -> Result<Revision, ApiError> {
     text.parse().map_err(|_| {
+        let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let why = if digits { "value out of range" } else { "invalid syntax" };
         ApiError::bad_request(format!(
-            "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+            "resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: {why}"
         ))
     })
 }

@@ -86,10 +86,8 @@ pub(crate) async fn bind(call: &Call) -> Result<Response<Body>, ApiError> {
 
 /// The condition that a binding sets.
 fn set_scheduled(pod: &mut Value) {
-    let observed = pod["metadata"]["generation"].as_i64().filter(|generation| *generation > 0);
     let mut condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null,
         "lastTransitionTime": base::clock::rfc3339(base::clock::now())});
-    let _ = observed;
     set_condition(pod, &mut condition);
 }
 

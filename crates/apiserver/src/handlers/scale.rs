@@ -85,7 +85,7 @@ async fn change(call: &Call, paths: &ScalePaths, make: Make<'_>) -> Result<Respo
         Outcome::Stored(entry) => entry.to_value(),
         Outcome::Dry(value) => value,
     };
-    call.from_storage(&mut object);
+    call.convert_from_storage(&mut object);
     Ok(respond(call, &scale_of(paths, &object)))
 }
 
@@ -101,7 +101,7 @@ fn respond(call: &Call, scale: &Value) -> Response<Body> {
             "integer",
             "replicas is the actual number of observed instances of the scaled object."
         ),
-        column("Age", "date", AGE_TEXT),
+        column("Age", "string", AGE_TEXT),
     ]);
     let age = call.kind.table.columns.iter().position(|column| column.name == "Age");
     let age =

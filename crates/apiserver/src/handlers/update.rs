@@ -74,7 +74,6 @@ pub(crate) async fn update(call: &Call, part: Part) -> Result<Response<Body>, Ap
     if error.code != 404 || !call.kind.behaviour.create_on_update || part != Part::Main {
         return Err(error);
     }
-    let mut object = object;
     set_meta(&mut object, "resourceVersion", Value::Null);
     managed_fields::track_update(call, &json!({}), &mut object, &manager, "")?;
     let outcome = create_object(call, object, dry_run).await?;
@@ -117,14 +116,14 @@ async fn attempt(
 ) -> Result<Outcome, PutError> {
     let stored = entry.to_value();
     let mut old = stored.clone();
-    call.from_storage(&mut old);
+    call.convert_from_storage(&mut old);
     let mut new = (change.apply)(&old).map_err(PutError::Other)?;
     check_name(call, &mut new).and_then(|()| check_namespace(call, &mut new)).map_err(PutError::Other)?;
     let conditional = check_version(call, change, &new, entry).map_err(PutError::Other)?;
     admission::admit(call, Operation::Update, change.subresource, &mut new, Some(&old))
         .await
         .map_err(PutError::Other)?;
-    call.to_storage(&mut new);
+    call.convert_to_storage(&mut new);
     prepare(call, change, &mut new, &stored).map_err(PutError::Other)?;
     let reservation = admission::validate(
         call,

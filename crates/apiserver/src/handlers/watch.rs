@@ -29,7 +29,7 @@ pub(crate) async fn watch(call: &Call) -> Result<Response<Body>, ApiError> {
     let options = ListOptions::parse(call, true)?;
     if call.output.media != Media::Json {
         return Err(ApiError::not_acceptable(&[
-            "application/json",
+            "application/json;stream=watch",
             "application/vnd.kubernetes.protobuf;stream=watch",
         ]));
     }
