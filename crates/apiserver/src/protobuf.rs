@@ -323,10 +323,9 @@ mod tests {
     fn what_is_cut_off_or_foreign_is_refused() {
         assert_eq!(to_json(b"{}"), Err(Error::Magic));
         let body = envelope("v1", "ConfigMap", &tagged(1, &tagged(1, b"settings")));
-        for length in MAGIC.len() + 1..body.len() {
-            // Any prefix is an error or names no kind; none panics.
-            assert!(to_json(&body[..length]).is_err());
-        }
+        // Cut at the end of a field, less is said; cut anywhere else, it is an error. Nothing panics.
+        let whole = (MAGIC.len() + 1..body.len()).filter(|length| to_json(&body[..*length]).is_ok());
+        assert_eq!(whole.count(), 1);
         assert!(matches!(to_json(&envelope("v1", "Nope", &[])), Err(Error::Kind { .. })));
     }
 }
