@@ -24,9 +24,15 @@ pub fn yaml_to_value(bytes: &[u8]) -> Result<Value, DecodeError> {
 pub(super) fn read(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     let invalid = || DecodeError::Syntax("yaml: invalid leading UTF-8 octet".into());
     let text = std::str::from_utf8(bytes).map_err(|_| invalid())?;
+    let first = text.lines().find(|l| !l.trim().is_empty() && !l.starts_with('#'));
+    if first.is_some_and(|l| l.starts_with('\t')) {
+        // libyaml takes no tab for indentation; the parser used here does.
+        return Err(fail("found character that cannot start any token".into()));
+    }
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
-        let (event, span) = event.map_err(|e| fail(format!("line {}: {}", e.marker().line(), e.info())))?;
+        let (event, span) =
+            event.map_err(|e| fail(format!("line {}: {}", e.marker().line(), complaint(&e.info()))))?;
         let line = span.start.line();
         match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -51,6 +57,15 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
         lines => vec![format!("yaml: unmarshal errors:\n  {}", lines.join("\n  "))],
     };
     Ok((builder.root.unwrap_or_default(), duplicates))
+}
+
+/// The commonest complaints in libyaml's words.
+fn complaint(info: &str) -> &str {
+    match info {
+        _ if info.contains("unclosed bracket '['") => "did not find expected ',' or ']'",
+        _ if info.contains("unclosed bracket '{'") => "did not find expected ',' or '}'",
+        _ => info,
+    }
 }
 
 fn fail(text: String) -> DecodeError {
@@ -279,6 +294,13 @@ mod tests {
         assert_eq!(value, json!({"a": 3, "b": 2}));
         assert_eq!(duplicates, ["yaml: unmarshal errors:\n  line 3: key \"a\" already set in map"]);
         assert_eq!(yaml_to_value(b"# nothing\n").unwrap(), Value::Null);
+    }
+
+    #[test]
+    fn complaints_are_libyamls() {
+        let text = |yaml: &str| yaml_to_value(yaml.as_bytes()).unwrap_err().to_string();
+        assert_eq!(text("a: [b"), "yaml: line 1: did not find expected ',' or ']'");
+        assert_eq!(text("\tx: y"), "yaml: found character that cannot start any token");
     }
 
     #[test]
