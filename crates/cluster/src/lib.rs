@@ -9,14 +9,15 @@ mod files;
 mod kubeconfig;
 mod nodes;
 mod options;
+mod real_node;
 mod run_state;
 mod start;
 
+pub use client::{Informer, Informers};
 pub use components::{Component, Components};
 pub use error::StartError;
 pub use nodes::RuntimeInUse;
 pub use options::{Options, RuntimeChoice};
 pub use run_state::RunState;
-pub use client::{Informer, Informers};
 pub use simnodes::NodeSpec;
 pub use start::{Cluster, Stage, clean_up, start};

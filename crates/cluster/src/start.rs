@@ -21,6 +21,7 @@ use crate::error::StartError;
 use crate::files::{at, create_private_dir, write_private};
 use crate::kubeconfig::kubeconfig;
 use crate::nodes::{RuntimeInUse, boot_simulated};
+use crate::real_node::{self, RealNode};
 use crate::run_state::{RunState, process_start};
 use crate::{Component, Options};
 
@@ -51,6 +52,7 @@ pub struct Cluster {
     server: ApiServer,
     store: Arc<Embedded>,
     options: Options,
+    real_node: Option<RealNode>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -59,6 +61,19 @@ impl Cluster {
     /// A client in this process with all rights.
     pub fn client(&self) -> kube::Client {
         client::in_process(self.server.clone(), UserInfo::component("kobune"))
+    }
+
+    fn run_state(&self) -> RunState {
+        let pid = std::process::id();
+        RunState {
+            pid,
+            process_start: process_start(pid).unwrap_or(0),
+            url: self.url.clone(),
+            nodes: self.runtime.to_string(),
+            components: self.options.components.to_string(),
+            started: base::clock::rfc3339(base::clock::now()),
+            private_containerd: self.runtime == RuntimeInUse::PrivateContainerd,
+        }
     }
 
     /// Stops everything in order. What was acknowledged is on disk; pods on real nodes are stopped.
@@ -131,6 +146,7 @@ pub async fn start(options: Options, report: impl FnMut(&Stage)) -> Result<Clust
         server,
         store,
         options,
+        real_node: None,
         stop,
         tasks,
     };
@@ -154,7 +170,7 @@ async fn bring_up(
         stages.done("control plane started");
     }
     if cluster.options.components.has(Component::Nodes) {
-        start_nodes(cluster, &informers).await?;
+        start_nodes(cluster, &informers, pki).await?;
     }
     wait_ready(cluster).await?;
     if cluster.options.components.has(Component::Nodes) && cluster.options.nodes > 0 {
@@ -164,16 +180,7 @@ async fn bring_up(
         };
         stages.done(format!("{nodes}: {}", cluster.runtime));
     }
-    RunState {
-        pid: std::process::id(),
-        process_start: process_start(std::process::id()).unwrap_or(0),
-        url: cluster.url.clone(),
-        nodes: cluster.runtime.to_string(),
-        components: cluster.options.components.to_string(),
-        started: base::clock::rfc3339(base::clock::now()),
-        private_containerd: cluster.runtime == RuntimeInUse::PrivateContainerd,
-    }
-    .write(&cluster.options.data_dir)
+    cluster.run_state().write(&cluster.options.data_dir)
 }
 
 fn start_control_plane(cluster: &mut Cluster, informers: &Informers, pki: &Pki) {
@@ -192,13 +199,28 @@ fn start_control_plane(cluster: &mut Cluster, informers: &Informers, pki: &Pki) 
     }
 }
 
-async fn start_nodes(cluster: &mut Cluster, informers: &Informers) -> Result<(), StartError> {
+/// Starts the nodes there are from the start. The engine of simulated nodes runs in any case: nodes
+/// that the autoscaler buys are simulated ones.
+async fn start_nodes(cluster: &mut Cluster, informers: &Informers, pki: &Pki) -> Result<(), StartError> {
     let client = client::in_process(cluster.server.clone(), UserInfo::component("system:nodes"));
     let engine = SimNodes::start(client, informers, cluster.options.sim.clone(), cluster.stop.clone());
-    cluster.runtime = RuntimeInUse::Simulated { reason: None };
-    boot_simulated(&engine, cluster.options.nodes, cluster.options.sim_node)
-        .await
-        .map_err(|error| StartError::Runtime(format!("simulated nodes could not register: {error}")))
+    cluster.runtime = real_node::choose(&cluster.options).await?;
+    match &cluster.runtime {
+        RuntimeInUse::None => Ok(()),
+        RuntimeInUse::Simulated { .. } => {
+            boot_simulated(&engine, cluster.options.nodes, cluster.options.sim_node)
+                .await
+                .map_err(|error| StartError::Runtime(format!("simulated nodes could not register: {error}")))
+        }
+        choice => {
+            // Written first: if this process is killed from here on, `down` finds what to remove.
+            cluster.run_state().write(&cluster.options.data_dir)?;
+            let (tasks, stop) = (&mut cluster.tasks, &cluster.stop);
+            let node = real_node::start(choice, &cluster.options, &cluster.server, pki, tasks, stop).await?;
+            cluster.real_node = Some(node);
+            Ok(())
+        }
+    }
 }
 
 /// Waits until the API answers, pods can be created in `default`, and every node of ours is ready.
@@ -290,6 +312,9 @@ pub async fn clean_up(data_dir: &std::path::Path) -> Result<(), StartError> {
     let Some(state) = RunState::read(data_dir) else { return Ok(()) };
     if state.is_alive() {
         return Err(StartError::Running { dir: data_dir.to_owned(), pid: state.pid });
+    }
+    if state.private_containerd {
+        real_node::clean_up(data_dir).await?;
     }
     RunState::remove(data_dir);
     Ok(())

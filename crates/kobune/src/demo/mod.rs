@@ -49,7 +49,10 @@ pub async fn run(args: Args) -> Result<()> {
     }
     let screen = Screen::new();
     let cluster = cluster::start(options, |_| ()).await?;
-    screen.say(&format!("A cluster is up in {} ms: API, scheduler, controllers, autoscalers.", cluster.ready_in.as_millis()));
+    screen.say(&format!(
+        "A cluster is up in {} ms: API, scheduler, controllers, autoscalers.",
+        cluster.ready_in.as_millis()
+    ));
     let client = cluster.client();
     manifests::apply_all(&client, args.traffic).await?;
     let scenario = Scenario { traffic: args.traffic, peak: args.traffic * args.factor };

@@ -49,7 +49,7 @@ fn row(when: &str, view: &View) -> [String; 5] {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_header(header);
+    table.load_style(UTF8_FULL_CONDENSED).set_header(header);
     table
 }
 

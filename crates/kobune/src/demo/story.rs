@@ -50,19 +50,38 @@ pub struct Told {
 type Step<'a> = (&'static str, Box<dyn Fn(&View) -> Option<String> + 'a>);
 
 /// Tells the story on a cluster that runs the demo's application.
-pub async fn tell(client: &kube::Client, world: &World, scenario: &Scenario, screen: &Screen) -> Result<Told> {
+pub async fn tell(
+    client: &kube::Client,
+    world: &World,
+    scenario: &Scenario,
+    screen: &Screen,
+) -> Result<Told> {
     let began = Instant::now();
-    screen.say(&format!("An app, its HPA and two node pools (a small on-demand base, spot above it); {} requests/s.", scenario.traffic));
+    screen.say(&format!(
+        "An app, its HPA and two node pools (a small on-demand base, spot above it); {} requests/s.",
+        scenario.traffic
+    ));
     let mut peaks = Peaks::default();
     let before = settle(world, screen, began, &mut peaks, |view| view.ready > 0).await?;
-    screen.say(&format!("Calm: {} pods on {} nodes for ${:.3}/h.\n", before.ready, before.nodes_text(), before.dollars_per_hour));
+    screen.say(&format!(
+        "Calm: {} pods on {} nodes for ${:.3}/h.\n",
+        before.ready,
+        before.nodes_text(),
+        before.dollars_per_hour
+    ));
 
     screen.say(&format!("Traffic rises to {} requests/s.", scenario.peak));
     set_traffic(client, scenario.peak).await?;
     let mut peaks = Peaks::default();
     let up = follow(world, screen, began, &mut peaks, rising(&before)).await?;
-    let peak = settle(world, screen, began, &mut peaks, |view| view.served >= 1.0 && view.pending == 0).await?;
-    screen.say(&format!("Peak: {} pods on {} nodes for ${:.3}/h.\n", peak.ready, peak.nodes_text(), peak.dollars_per_hour));
+    let peak =
+        settle(world, screen, began, &mut peaks, |view| view.served >= 1.0 && view.pending == 0).await?;
+    screen.say(&format!(
+        "Peak: {} pods on {} nodes for ${:.3}/h.\n",
+        peak.ready,
+        peak.nodes_text(),
+        peak.dollars_per_hour
+    ));
 
     screen.say(&format!("Traffic falls back to {} requests/s.", scenario.traffic));
     set_traffic(client, scenario.traffic).await?;
@@ -87,7 +106,8 @@ fn rising(before: &View) -> Vec<Step<'_>> {
         (
             "① metrics rise",
             Box::new(move |view| {
-                (view.cpu_milli > target_milli * 1.2).then(|| format!("{:.0}m per pod, target {target_milli:.0}m", view.cpu_milli))
+                (view.cpu_milli > target_milli * 1.2)
+                    .then(|| format!("{:.0}m per pod, target {target_milli:.0}m", view.cpu_milli))
             }),
         ),
         (
@@ -105,14 +125,16 @@ fn rising(before: &View) -> Vec<Step<'_>> {
         (
             "④ pods created",
             Box::new(move |view| {
-                let created = view.pods > before.pods && view.pods >= usize::try_from(view.replicas).unwrap_or(0);
+                let created =
+                    view.pods > before.pods && view.pods >= usize::try_from(view.replicas).unwrap_or(0);
                 created.then(|| format!("{} pods, {} of them pending", view.pods, view.pending))
             }),
         ),
         (
             "⑤ nodes bought",
             Box::new(move |view| {
-                (view.node_count() > before.node_count()).then(|| format!("{} → {}", before.nodes_text(), view.nodes_text()))
+                (view.node_count() > before.node_count())
+                    .then(|| format!("{} → {}", before.nodes_text(), view.nodes_text()))
             }),
         ),
         (
@@ -130,13 +152,15 @@ fn falling<'a>(before: &'a View, peak: &'a View) -> Vec<Step<'a>> {
         (
             "⑦ replicas reduced",
             Box::new(move |view| {
-                (view.replicas <= before.replicas + 1).then(|| format!("{} → {}", peak.replicas, view.replicas))
+                (view.replicas <= before.replicas + 1)
+                    .then(|| format!("{} → {}", peak.replicas, view.replicas))
             }),
         ),
         (
             "⑧ nodes returned",
             Box::new(move |view| {
-                let returned = view.node_count() <= before.node_count() + 1 && view.dollars_per_hour < peak.dollars_per_hour;
+                let returned = view.node_count() <= before.node_count() + 1
+                    && view.dollars_per_hour < peak.dollars_per_hour;
                 returned.then(|| format!("{} → {}", peak.nodes_text(), view.nodes_text()))
             }),
         ),

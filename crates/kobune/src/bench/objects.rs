@@ -1,0 +1,143 @@
+//! Creates, gets and lists.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::http::Connector;
+use super::server::Server;
+use super::{Latencies, print_rate};
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+/// A ConfigMap of about 1 KB.
+pub fn config_map(name: &str) -> Bytes {
+    let value = "x".repeat(900);
+    let object =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"k": value}});
+    Bytes::from(object.to_string())
+}
+
+/// Creates `objects` ConfigMaps, then gets them for `gets_for`.
+pub async fn creates_and_gets(clients: usize, objects: usize, gets_for: Duration) -> Result<()> {
+    let server = Server::start(&["--components", "apiserver"]).await?;
+    let connector = Connector::new(&server.config().await?)?;
+    let (took, latencies) = create_all(&connector, clients, objects, CONFIG_MAPS, config_map).await?;
+    print_rate("durable creates", took, &latencies);
+
+    let began = Instant::now();
+    let mut workers = JoinSet::new();
+    for worker in 0..clients {
+        let mut connection = connector.connect().await?;
+        workers.spawn(async move {
+            let mut latencies = Latencies::default();
+            let mut number = worker;
+            while began.elapsed() < gets_for {
+                let path = format!("{CONFIG_MAPS}/object-{}", number % objects);
+                let sent = Instant::now();
+                connection.send(Method::GET, &path, Bytes::new(), StatusCode::OK).await?;
+                latencies.add(sent);
+                number += 7919;
+            }
+            anyhow::Ok(latencies)
+        });
+    }
+    let latencies = Latencies::merge(workers.join_all().await.into_iter().collect::<Result<Vec<_>>>()?);
+    print_rate("gets", began.elapsed(), &latencies);
+    println!("memory after {objects} objects {:>10.0} MiB", server.memory_mib());
+    Ok(())
+}
+
+/// Creates objects `object-0`, `object-1`, … over `clients` connections.
+pub async fn create_all(
+    connector: &Connector,
+    clients: usize,
+    objects: usize,
+    collection: &'static str,
+    object: fn(&str) -> Bytes,
+) -> Result<(Duration, Latencies)> {
+    let next = Arc::new(AtomicUsize::new(0));
+    let mut connections = Vec::new();
+    for _ in 0..clients {
+        connections.push(connector.connect().await?);
+    }
+    let began = Instant::now();
+    let mut workers = JoinSet::new();
+    for mut connection in connections {
+        let next = next.clone();
+        workers.spawn(async move {
+            let mut latencies = Latencies::default();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= objects {
+                    return anyhow::Ok(latencies);
+                }
+                let body = object(&format!("object-{number}"));
+                let sent = Instant::now();
+                connection.send(Method::POST, collection, body, StatusCode::CREATED).await?;
+                latencies.add(sent);
+            }
+        });
+    }
+    let results = workers.join_all().await.into_iter().collect::<Result<Vec<_>>>()?;
+    Ok((began.elapsed(), Latencies::merge(results)))
+}
+
+/// A pod of the usual size: a few labels, two containers with resources and probes.
+fn pod(name: &str) -> Bytes {
+    let container = |name: &str| {
+        json!({"name": name, "image": "registry.example/app/web:1.2.3",
+            "ports": [{"containerPort": 8080, "name": "http"}],
+            "env": [{"name": "LOG_LEVEL", "value": "info"}, {"name": "REGION", "value": "somewhere"}],
+            "resources": {"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}},
+            "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}}})
+    };
+    let object = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app": "web", "tier": "front", "version": "1.2.3"}},
+        "spec": {"automountServiceAccountToken": false, "containers": [container("web"), container("proxy")]}
+    });
+    Bytes::from(object.to_string())
+}
+
+/// Creates `pods` pods and lists them for `lists_for`.
+pub async fn lists(pods: usize, clients: usize, lists_for: Duration) -> Result<()> {
+    const PODS: &str = "/api/v1/namespaces/default/pods";
+    let server = Server::start(&["--components", "apiserver"]).await?;
+    let connector = Connector::new(&server.config().await?)?;
+    let mut connection = connector.connect().await?;
+    let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}});
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    connection.send(Method::POST, accounts, account.to_string().into(), StatusCode::CREATED).await?;
+    let (took, latencies) = create_all(&connector, 64, pods, PODS, pod).await?;
+    print_rate("pod creates", took, &latencies);
+
+    let began = Instant::now();
+    let mut workers = JoinSet::new();
+    for _ in 0..clients {
+        let mut connection = connector.connect().await?;
+        workers.spawn(async move {
+            let (mut latencies, mut bytes) = (Latencies::default(), 0);
+            while began.elapsed() < lists_for {
+                let sent = Instant::now();
+                bytes += connection.send(Method::GET, PODS, Bytes::new(), StatusCode::OK).await?;
+                latencies.add(sent);
+            }
+            anyhow::Ok((latencies, bytes))
+        });
+    }
+    let results = workers.join_all().await.into_iter().collect::<Result<Vec<_>>>()?;
+    let (took, bytes) = (began.elapsed(), results.iter().map(|(_, bytes)| bytes).sum::<usize>());
+    let latencies = Latencies::merge(results.into_iter().map(|(latencies, _)| latencies));
+    print_rate(&format!("lists of {pods} pods"), took, &latencies);
+    println!("                         {:>9.0} MB/s", bytes as f64 / 1e6 / took.as_secs_f64());
+    println!("memory {:>36.0} MiB", server.memory_mib());
+    Ok(())
+}
