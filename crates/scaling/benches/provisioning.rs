@@ -43,7 +43,7 @@ fn main() {
                 let spec = serde_json::from_value(json!({"nodeSelector": arch, "containers": [{"name": "c",
                     "resources": {"requests": {"cpu": format!("{cpu}m"), "memory": format!("{memory}Mi")}}}]}))
                 .expect("the pod is well formed");
-                Demand { class: engine.class_of(&spec), count: pods / classes }
+                Demand { class: engine.class_of_spec(&spec), count: pods / classes }
             })
             .collect();
         let input = Input {
@@ -65,7 +65,10 @@ fn main() {
             found.dollars_per_hour,
             found.dollars_per_hour / found.bound_dollars_per_hour,
             found.unplaced.len(),
-            found.alternatives.first().map_or("-".to_owned(), |a| format!("{} ${:.2}", a.option, a.dollars_per_hour)),
+            found
+                .alternatives
+                .first()
+                .map_or("-".to_owned(), |a| format!("{} ${:.2}", a.option, a.dollars_per_hour)),
         );
     }
 }
@@ -84,15 +87,24 @@ fn kind(name: &str, cpu: i64, memory_mib: i64, pods: i64, arch: &str, price: f64
     let offerings = ["us-east-1a", "us-east-1b", "us-east-1c"]
         .iter()
         .flat_map(|zone| {
-            [(CapacityType::Spot, 0.4), (CapacityType::OnDemand, 1.0)].map(|(capacity_type, share)| Offering {
-                zone: Arc::from(*zone),
-                capacity_type,
-                dollars_per_hour: price * share,
-                available: true,
+            [(CapacityType::Spot, 0.4), (CapacityType::OnDemand, 1.0)].map(|(capacity_type, share)| {
+                Offering {
+                    zone: Arc::from(*zone),
+                    capacity_type,
+                    dollars_per_hour: price * share,
+                    available: true,
+                }
             })
         })
         .collect();
-    InstanceType { name: name.into(), arch: arch.into(), capacity, allocatable, labels: Default::default(), offerings }
+    InstanceType {
+        name: name.into(),
+        arch: arch.into(),
+        capacity,
+        allocatable,
+        labels: Default::default(),
+        offerings,
+    }
 }
 
 fn made_up() -> Vec<InstanceType> {
@@ -103,7 +115,8 @@ fn made_up() -> Vec<InstanceType> {
         for generation in 0..7 {
             for (arch, letter, discount) in [("amd64", "i", 1.0), ("arm64", "g", 0.8)] {
                 for (size, cpu) in [1, 2, 4, 8, 16, 32, 64].into_iter().enumerate() {
-                    let price = dollars_per_cpu * cpu as f64 * discount * (1.0 + 0.01 * f64::from(generation));
+                    let price =
+                        dollars_per_cpu * cpu as f64 * discount * (1.0 + 0.01 * f64::from(generation));
                     let name = format!("{family}{generation}{letter}.{size}");
                     let pods = [8, 29, 58, 58, 234, 234, 737][size];
                     kinds.push(kind(&name, cpu, cpu * ratio * 1024, pods, arch, price));
@@ -123,7 +136,14 @@ fn read(text: &str) -> Vec<InstanceType> {
                 return None;
             }
             let number = |at: usize| field[at].parse::<f64>().ok();
-            Some(kind(field[0], number(1)? as i64, number(2)? as i64, number(7)? as i64, field[3], number(8)?))
+            Some(kind(
+                field[0],
+                number(1)? as i64,
+                number(2)? as i64,
+                number(7)? as i64,
+                field[3],
+                number(8)?,
+            ))
         })
         .take(400)
         .collect()

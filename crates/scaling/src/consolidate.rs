@@ -50,7 +50,7 @@ pub struct Candidate {
 }
 
 /// What to do with a node.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub enum Verdict {
     /// It stays.
     Keep {
@@ -66,7 +66,9 @@ pub enum Verdict {
     },
     /// Something cheaper takes its place.
     Replace {
-        /// What to buy first.
+        /// The pods that fit on no other node.
+        demands: Vec<Demand>,
+        /// What to buy for them first.
         plan: Box<Plan>,
         /// In US dollars per hour.
         saving: f64,
@@ -87,7 +89,9 @@ pub fn allowance(
 ) -> usize {
     budgets
         .iter()
-        .filter(|budget| budget.reasons.as_ref().is_none_or(|reasons| reasons.iter().any(|known| known == reason)))
+        .filter(|budget| {
+            budget.reasons.as_ref().is_none_or(|reasons| reasons.iter().any(|known| known == reason))
+        })
         .filter(|budget| budget.schedule.is_none() || is_active(budget))
         .map(|budget| match budget.nodes.strip_suffix('%') {
             Some(percent) => {
@@ -170,7 +174,7 @@ pub fn consider(
             candidate.pods.len()
         ));
     }
-    Verdict::Replace { plan: Box::new(plan), saving }
+    Verdict::Replace { demands, plan: Box::new(plan), saving }
 }
 
 /// Pods of one class together.

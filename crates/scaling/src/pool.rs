@@ -144,7 +144,8 @@ pub fn hypothetical(
     labels: &BTreeMap<String, String>,
     taints: &[Taint],
 ) -> NodeInfo {
-    let mut all: BTreeMap<&str, &str> = kind.labels.iter().chain(labels).map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let mut all: BTreeMap<&str, &str> =
+        kind.labels.iter().chain(labels).map(|(k, v)| (k.as_str(), v.as_str())).collect();
     all.insert(names::INSTANCE_TYPE, &kind.name);
     all.insert(names::ARCH, &kind.arch);
     all.insert(names::OS, "linux");
@@ -196,7 +197,8 @@ fn pair((key, value): (&String, &String)) -> (String, String) {
 
 /// Labels that the type or the offering decides, not the pool.
 fn is_decided_by_offering(key: &str) -> bool {
-    let known = [names::INSTANCE_TYPE, names::ARCH, names::OS, names::ZONE, names::REGION, names::CAPACITY_TYPE];
+    let known =
+        [names::INSTANCE_TYPE, names::ARCH, names::OS, names::ZONE, names::REGION, names::CAPACITY_TYPE];
     known.contains(&key) || key == names::HOSTNAME || key.starts_with("karpenter.k8s.aws/")
 }
 
@@ -239,9 +241,9 @@ fn disruption(pool: &NodePool) -> Disruption {
     Disruption {
         underutilized: disruption.consolidation_policy.as_deref() != Some("WhenEmpty"),
         consolidate_after: after(&disruption.consolidate_after, Some(Duration::ZERO)),
-        budgets: disruption.budgets.unwrap_or_else(|| {
-            vec![Budget { nodes: "10%".to_owned(), ..Budget::default() }]
-        }),
+        budgets: disruption
+            .budgets
+            .unwrap_or_else(|| vec![Budget { nodes: "10%".to_owned(), ..Budget::default() }]),
         expire_after: after(&pool.spec.template.spec.expire_after, Some(EXPIRE_AFTER)),
     }
 }

@@ -55,7 +55,9 @@ impl Allowed {
     pub fn of(requirement: &Requirement) -> Result<Self, BadRequirement> {
         let Requirement { key, operator, values, .. } = requirement;
         let bound = || match values.as_slice() {
-            [value] => value.parse().map_err(|_| BadRequirement(format!("{key}: {value:?} is not an integer"))),
+            [value] => {
+                value.parse().map_err(|_| BadRequirement(format!("{key}: {value:?} is not an integer")))
+            }
             _ => Err(BadRequirement(format!("{key}: {operator} takes exactly one value"))),
         };
         let everything = Self { complement: true, ..Self::any_of::<String>([]) };
@@ -227,7 +229,8 @@ mod tests {
         prop_oneof![
             (prop::sample::select(vec!["In", "NotIn"]), prop::collection::vec(value, 1..4))
                 .prop_map(|(operator, values)| requirement(operator, &values)),
-            prop::sample::select(vec!["Exists", "DoesNotExist"]).prop_map(|operator| requirement(operator, &[])),
+            prop::sample::select(vec!["Exists", "DoesNotExist"])
+                .prop_map(|operator| requirement(operator, &[])),
             (prop::sample::select(vec!["Gt", "Lt"]), prop::sample::select(vec!["1", "2", "3"]))
                 .prop_map(|(operator, value)| requirement(operator, &[value])),
         ]

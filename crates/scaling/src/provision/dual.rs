@@ -43,9 +43,8 @@ pub(super) fn solve(groups: &[Group], shapes: &[Shape]) -> Prices {
 /// Solves the relaxation for what is left of each group.
 pub(super) fn solve_rest(groups: &[Group], shapes: &[Shape], counts: &[u32]) -> Prices {
     let scale = scale(shapes);
-    let scaled = |amounts: &[i64; DIMENSIONS]| -> Vector {
-        std::array::from_fn(|d| amounts[d] as f64 / scale[d])
-    };
+    let scaled =
+        |amounts: &[i64; DIMENSIONS]| -> Vector { std::array::from_fn(|d| amounts[d] as f64 / scale[d]) };
     let rooms: Vec<Vector> = shapes.iter().map(|shape| scaled(&shape.room)).collect();
     let requests: Vec<Vector> = groups.iter().map(|group| scaled(&group.requests)).collect();
     let rows = rows(groups, shapes, counts, &requests);

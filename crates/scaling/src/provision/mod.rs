@@ -42,7 +42,7 @@ pub struct Input<'a> {
     /// What can be rented.
     pub catalogue: &'a [InstanceType],
     /// Offerings that had no capacity a moment ago.
-    pub backed_off: &'a dyn Fn(&OfferingKey) -> bool,
+    pub backed_off: &'a (dyn Fn(&OfferingKey) -> bool + Sync),
     /// Pods that run on every node which admits them.
     pub daemons: &'a [PodClass],
     /// Only offerings below this price per hour, if set. For replacements.
@@ -171,6 +171,12 @@ pub fn plan(input: &Input<'_>) -> Plan {
     plan
 }
 
+/// Every offering that would do for one machine of the purchase, whatever its capacity at the moment,
+/// cheapest first: what a claim may fall back on.
+pub fn offerings_for(input: &Input<'_>, purchase: &Purchase) -> Vec<(f64, OfferingKey)> {
+    shapes::offerings_for(input, purchase.pool, &purchase.labels, &purchase.contents, &purchase.requests)
+}
+
 /// The demands with pods left, in rounds of not too many different signatures.
 fn rounds(demands: &[Demand], left: &[u32]) -> Vec<Vec<usize>> {
     let open: Vec<usize> = (0..demands.len()).filter(|index| left[*index] > 0).collect();
@@ -248,11 +254,7 @@ fn buy(
 }
 
 /// Turns pods of groups into pods of demands: equal machines as long as one demand lasts.
-fn split_by_demand(
-    groups: &[Group],
-    batch: &pack::Batch,
-    left: &mut [u32],
-) -> Vec<(u32, Vec<(usize, u32)>)> {
+fn split_by_demand(groups: &[Group], batch: &pack::Batch, left: &mut [u32]) -> Vec<(u32, Vec<(usize, u32)>)> {
     let mut purchases: Vec<(u32, Vec<(usize, u32)>)> = Vec::new();
     let mut machines = batch.machines;
     while machines > 0 {

@@ -202,14 +202,18 @@ impl<'a> Packer<'a> {
                 .iter()
                 .copied()
                 .filter(|group| {
-                    let taken = contents.iter().find(|(known, _)| known == group).map_or(0, |(_, count)| *count);
+                    let taken =
+                        contents.iter().find(|(known, _)| known == group).map_or(0, |(_, count)| *count);
                     self.left[*group] > taken
                         && fits(&self.groups[*group].requests, &free)
                         && ports_free(self.groups, &contents, *group)
                 })
                 .max_by(|a, b| {
-                    alignment(&self.groups[*a].requests, &free, &machine.room)
-                        .total_cmp(&alignment(&self.groups[*b].requests, &free, &machine.room))
+                    alignment(&self.groups[*a].requests, &free, &machine.room).total_cmp(&alignment(
+                        &self.groups[*b].requests,
+                        &free,
+                        &machine.room,
+                    ))
                 });
             let Some(group) = next else { break };
             // An eighth of what would fit keeps the balance in few steps.
@@ -295,7 +299,8 @@ fn fits(requests: &Amounts, free: &Amounts) -> bool {
 
 /// How many such pods fit.
 fn times(requests: &Amounts, free: &Amounts) -> u32 {
-    let times = (0..DIMENSIONS).filter(|d| requests[*d] > 0).map(|d| free[d] / requests[d]).min().unwrap_or(0);
+    let times =
+        (0..DIMENSIONS).filter(|d| requests[*d] > 0).map(|d| free[d] / requests[d]).min().unwrap_or(0);
     u32::try_from(times.max(0)).unwrap_or(u32::MAX)
 }
 
@@ -316,7 +321,9 @@ fn add(contents: &mut Vec<(usize, u32)>, group: usize, count: u32) {
 fn ports_free(groups: &[Group], contents: &[(usize, u32)], group: usize) -> bool {
     let Some(class) = &groups[group].ports else { return true };
     let taken = contents.iter().filter_map(|(other, _)| groups[*other].ports.as_ref());
-    taken.flat_map(|other| &other.host_ports).all(|port| class.host_ports.iter().all(|own| !own.conflicts(port)))
+    taken
+        .flat_map(|other| &other.host_ports)
+        .all(|port| class.host_ports.iter().all(|own| !own.conflicts(port)))
 }
 
 /// Fills a machine in the given order on top of what it has.
@@ -357,7 +364,8 @@ fn shrink(batches: &mut [Batch], groups: &[Group], shapes: &[Shape], budgets: &[
                 *sum += request * i64::from(*count);
             }
         }
-        let signatures = batch.contents.iter().fold(0u128, |bits, (group, _)| bits | groups[*group].signature);
+        let signatures =
+            batch.contents.iter().fold(0u128, |bits, (group, _)| bits | groups[*group].signature);
         let (pool, rent) = (shapes[batch.shape].pool, shapes[batch.shape].dollars_per_hour);
         let current = &shapes[batch.shape].capacity;
         let cheapest = shapes

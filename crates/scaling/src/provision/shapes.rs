@@ -225,8 +225,8 @@ fn shapes_of(
                 if (input.backed_off)(&key) {
                     continue;
                 }
-                let node =
-                    node.get_or_insert_with(|| pool::hypothetical("hypothetical", kind, labels, &pool.taints));
+                let node = node
+                    .get_or_insert_with(|| pool::hypothetical("hypothetical", kind, labels, &pool.taints));
                 pool::set_offering(node, offering);
                 let admitted = examples
                     .iter()
@@ -258,7 +258,8 @@ fn shapes_of(
 
 /// Among offerings of one type that make no difference to the pods only the cheapest counts.
 fn keep_cheapest(shapes: &mut Vec<Shape>, first: usize, shape: Shape) {
-    let same = shapes[first..].iter_mut().find(|known| known.admits == shape.admits && known.room == shape.room);
+    let same =
+        shapes[first..].iter_mut().find(|known| known.admits == shape.admits && known.room == shape.room);
     match same {
         Some(known) if shape.dollars_per_hour < known.dollars_per_hour => *known = shape,
         Some(_) => {}
@@ -383,4 +384,38 @@ fn refusal(input: &Input<'_>, pool: &Pool, class: &PodClass, budget: &Limits) ->
         _ if !affordable && input.price_below.is_some() => Refusal::Price,
         _ => Refusal::Limits,
     }
+}
+
+/// Every offering that would do for one machine of a purchase, cheapest first.
+pub(super) fn offerings_for(
+    input: &Input<'_>,
+    pool_index: usize,
+    labels: &BTreeMap<String, String>,
+    contents: &[(usize, u32)],
+    asked: &MachineResources,
+) -> Vec<(f64, OfferingKey)> {
+    let pool = &input.pools[pool_index].0;
+    let names: Vec<Arc<str>> = asked.extended.keys().map(|name| name.as_str().into()).collect();
+    let names = &names[..names.len().min(EXTENDED)];
+    let asked = machine_amounts(asked, names);
+    let mut classes: Vec<PodRequirements> =
+        contents.iter().map(|(demand, _)| signature_of(&input.demands[*demand].class)).collect();
+    let mut known = base::map::HashSet::default();
+    classes.retain(|class| known.insert(class.clone()));
+    let mut found = Vec::new();
+    for kind in input.catalogue {
+        let room = machine_amounts(&kind.allocatable, names);
+        if !(0..DIMENSIONS).all(|d| asked[d] <= room[d]) {
+            continue;
+        }
+        let mut node = pool::hypothetical("hypothetical", kind, labels, &pool.taints);
+        for offering in kind.offerings.iter().filter(|offering| pool.accepts(kind, offering)) {
+            pool::set_offering(&mut node, offering);
+            if classes.iter().all(|class| admits(class, &node)) {
+                found.push((offering.dollars_per_hour, kind.key(offering)));
+            }
+        }
+    }
+    found.sort_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+    found
 }
