@@ -1,6 +1,7 @@
 //! All pods of the node: one worker for each, and the removal of what belongs to none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,9 +69,9 @@ pub(crate) async fn run(shared: Arc<Shared>, informer: Informer<Pod>) {
                 }
             }
             _ = orphans.tick() => {
-                let known = |id: &PodId| workers.contains_key(id) || informer.get(&id.namespace, &id.name)
-                    .is_some_and(|p| p.metadata.uid.as_deref() == Some(&id.uid));
-                if let Err(error) = remove_orphans(&shared, known).await {
+                let mut known: BTreeSet<String> = workers.keys().map(|id| id.uid.clone()).collect();
+                informer.for_each(|pod| known.extend(pod.metadata.uid.clone()));
+                if let Err(error) = remove_orphans(&shared, &known).await {
                     tracing::warn!(%error, "cannot look for orphaned sandboxes");
                 }
             }
@@ -120,24 +121,44 @@ async fn listen(shared: &Shared) {
     }
 }
 
-/// Removes sandboxes, directories and cgroups of pods that nobody knows any more.
-async fn remove_orphans(shared: &Shared, known: impl Fn(&PodId) -> bool) -> runtime::Result<()> {
+/// Removes sandboxes, directories, logs and cgroups of pods whose UIDs nobody knows any more.
+async fn remove_orphans(shared: &Shared, known: &BTreeSet<String>) -> runtime::Result<()> {
     let runtime = shared.config.runtime.as_ref();
     for sandbox in runtime.sandboxes(&runtime::Labels::new()).await? {
-        let Some(id) = PodId::from_labels(&sandbox.labels).filter(|id| !known(id)) else { continue };
+        let Some(id) = PodId::from_labels(&sandbox.labels).filter(|id| !known.contains(&id.uid)) else {
+            continue;
+        };
         tracing::info!(pod = id.name, namespace = id.namespace, "removing a pod that is gone from the API");
         remove_sandbox(runtime, &sandbox, None).await?;
-        let directory = shared.pod_directory(&id.uid);
-        if let Err(error) = volume::tear_down(&directory) {
-            tracing::warn!(path = %directory.display(), %error, "cannot remove a pod's directory");
-        }
-        // A directory that cannot be removed now is tried again with the next orphan of that name.
-        let _ = std::fs::remove_dir_all(shared.config.log_dir.join(id.log_directory()));
         for class in ["", "/burstable", "/besteffort"] {
             cgroup::remove(&format!("{}{class}/pod{}", shared.config.cgroup_root, id.uid));
         }
     }
+    for (uid, directory) in directories(&shared.config.root_dir.join("pods")) {
+        if !known.contains(&uid)
+            && let Err(error) = volume::tear_down(&directory)
+        {
+            tracing::warn!(path = %directory.display(), %error, "cannot remove a pod's directory");
+        }
+    }
+    for (uid, directory) in directories(&shared.config.log_dir) {
+        if !known.contains(&uid)
+            && let Err(error) = std::fs::remove_dir_all(&directory)
+        {
+            tracing::warn!(path = %directory.display(), %error, "cannot remove a pod's logs");
+        }
+    }
     Ok(())
+}
+
+/// The directories of pods below `root`, by UID: the last part of their names.
+fn directories(root: &Path) -> Vec<(String, PathBuf)> {
+    let entries = std::fs::read_dir(root).into_iter().flatten().flatten();
+    let uid = |entry: std::fs::DirEntry| {
+        let name = entry.file_name().into_string().ok()?;
+        Some((name.rsplit('_').next()?.to_owned(), entry.path()))
+    };
+    entries.filter_map(uid).collect()
 }
 
 /// Stops and removes a sandbox. Containers get the pod's grace period, at most `limit`.

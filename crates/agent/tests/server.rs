@@ -55,7 +55,10 @@ async fn fixture() -> Fixture {
 
 impl Fixture {
     async fn connect(&self) -> TlsStream<TcpStream> {
-        let client = self.pki.kubelet_client().unwrap();
+        self.connect_as(self.pki.kubelet_client().unwrap()).await
+    }
+
+    async fn connect_as(&self, client: apiserver::pki::Credentials) -> TlsStream<TcpStream> {
         let mut config = apiserver::pki::client_config(&client, self.pki.ca_pem()).unwrap();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let tcp = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
@@ -64,8 +67,12 @@ impl Fixture {
     }
 
     async fn get(&self, path: &str) -> (u16, String) {
+        self.get_over(self.connect().await, path).await
+    }
+
+    async fn get_over(&self, tls: TlsStream<TcpStream>, path: &str) -> (u16, String) {
         let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(self.connect().await)).await.unwrap();
+            hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.unwrap();
         tokio::spawn(connection);
         let request = http::Request::get(path).header("Host", "n1").body(Empty::<Bytes>::new()).unwrap();
         let response = sender.send_request(request).await.unwrap();
@@ -104,6 +111,8 @@ async fn only_the_authority_s_clients_get_in() {
     assert_eq!(fixture.get("/healthz").await, (200, "ok".to_owned()));
     assert!(fixture.get("/metrics").await.1.contains("kubelet_pods{phase=\"Running\"} 1"));
     assert_eq!(fixture.get("/nothing").await.0, 404);
+    let node = fixture.pki.kubelet("n2", &[]).unwrap();
+    assert_eq!(fixture.get_over(fixture.connect_as(node).await, "/healthz").await.0, 403);
     let stranger = apiserver::pki::Pki::ephemeral().unwrap().kubelet_client().unwrap();
     let config = apiserver::pki::client_config(&stranger, fixture.pki.ca_pem()).unwrap();
     let tcp = TcpStream::connect(("127.0.0.1", fixture.port)).await.unwrap();

@@ -51,7 +51,7 @@ pub(super) async fn connect(channels: Channels, session: Session) {
             "message": format!("command terminated with non-zero exit code: exit status {code}"),
             "details": {"causes": [{"reason": "ExitCode", "message": code.to_string()}]},
         }),
-        Ok(Err(failure)) => internal(&format!("error executing command in container: {failure}")),
+        Ok(Err(failure)) => internal(&failure.to_string()),
         Err(_) => internal("the container runtime closed the connection"),
     };
     error.write(Bytes::from(status.to_string())).await;

@@ -74,7 +74,7 @@ async fn tunnel(socket: websocket::Socket, stream: tokio::io::DuplexStream) {
                 return;
             }
         }
-        let _ = sink.close().await;
+        let _ = sink.send(websocket::farewell()).await;
     };
     tokio::select! {
         () = inwards => {}

@@ -82,9 +82,16 @@ impl Listening {
                 // Without it, small packets of an interactive session wait for each other.
                 let _ = tcp.set_nodelay(true);
                 let Ok(tls) = acceptor.accept(tcp).await else { return };
+                let certificates = tls.get_ref().1.peer_certificates();
+                let trusted = certificates.and_then(<[_]>::first).is_some_and(|c| is_trusted(c));
                 let service = service_fn(move |request| {
                     let handler = handler.clone();
-                    async move { Ok::<_, Infallible>(handler.answer(request).await) }
+                    async move {
+                        Ok::<_, Infallible>(match trusted {
+                            true => handler.answer(request).await,
+                            false => text(StatusCode::FORBIDDEN, "only the API server may use this endpoint"),
+                        })
+                    }
                 });
                 let connection = auto::Builder::new(TokioExecutor::new());
                 // Errors here are the peer's: a connection cut short.
@@ -92,6 +99,13 @@ impl Listening {
             });
         }
     }
+}
+
+/// The authority also signs the certificates of nodes and users, who must go through the API server:
+/// only administrators, which the API server's own certificate is, may do what is offered here.
+fn is_trusted(certificate: &CertificateDer<'_>) -> bool {
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return false };
+    certificate.subject().iter_organization().any(|o| o.as_str() == Ok("system:masters"))
 }
 
 fn tls(config: &Server) -> Result<rustls::ServerConfig, String> {

@@ -14,7 +14,8 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use super::channels::{Channels, Output, connect, terminal_size};
 use super::remote::Command;
@@ -101,7 +102,7 @@ async fn run(socket: Socket, runtime: Arc<dyn Runtime>, container: String, comma
             }
         }
         // The client may have closed first.
-        let _ = sink.close().await;
+        let _ = sink.send(farewell()).await;
     });
     let output = |channel: u8| Output::WebSocket { channel, socket: tx.clone() };
     let (stdin_tx, stdin) = mpsc::channel(MESSAGES_MAX);
@@ -158,6 +159,11 @@ async fn run(socket: Socket, runtime: Arc<dyn Runtime>, container: String, comma
     }
     // The last message may still be on its way out.
     let _ = tokio::time::timeout(std::time::Duration::from_secs(5), writer).await;
+}
+
+/// Go's clients take a close without a status for a failure.
+pub(super) fn farewell() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))
 }
 
 /// A session that reports an error and nothing else.
