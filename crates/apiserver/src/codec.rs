@@ -211,14 +211,18 @@ fn finish(kind: &Kind, value: &mut Value) {
 
 /// The object as Go would write it after defaulting and preparation: `status: {}` where a struct is
 /// empty, nothing where a list is. `object` is in the stored version.
-pub fn canonicalise(kind: &Kind, object: &mut Value) {
-    let Some(ty) = types::of_kind(&kind.storage.group, &kind.storage.version, &kind.kind) else { return };
+///
+/// # Errors
+/// 500 when our own rules made something that does not fit the type.
+pub fn canonicalise(kind: &Kind, object: &mut Value) -> Result<(), ApiError> {
+    let Some(ty) = types::of_kind(&kind.storage.group, &kind.storage.version, &kind.kind) else {
+        return Ok(());
+    };
     let version = object["metadata"].get("resourceVersion").cloned();
-    match decode::decode_value(object.clone(), ty, Strictness::Ignore) {
-        Ok(decoded) => *object = decoded.value,
-        Err(error) => tracing::error!(%error, kind = %kind.kind, "a prepared object does not fit its type"),
-    }
+    let decoded = decode::decode_value(std::mem::take(object), ty, Strictness::Ignore);
+    *object = decoded.map_err(ApiError::internal)?.value;
     if let Some(version) = version {
         object["metadata"]["resourceVersion"] = version;
     }
+    Ok(())
 }

@@ -50,6 +50,15 @@ pub(crate) async fn handle(
             Ok(Output::default().respond(StatusCode::OK, &openid_configuration(server)))
         }
         "/openid/v1/jwks" => {
+            let accept = parts.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
+            if accept.is_some_and(|accept| !accept.contains("jwk-set+json") && !accept.contains("*/*")) {
+                return Err(ApiError::new(
+                    406,
+                    "NotAcceptable",
+                    "406: Not Acceptable\n\nAvailable representations: application/jwk-set+json",
+                )
+                .about("", "", ""));
+            }
             let mut answer = Output::default().respond(StatusCode::OK, server.signer.jwks());
             answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
             Ok(answer)

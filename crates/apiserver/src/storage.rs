@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use serde_json::Value;
 use store::{Compare, StoreError, Write};
 
@@ -41,15 +42,24 @@ impl Inner {
         compare: Compare,
         object: &Value,
     ) -> Result<Arc<Entry>, PutError> {
+        self.put_bytes(kind, key.into(), compare, encode_stored(object)).await
+    }
+
+    /// Like [`Inner::put`], for an object in its stored form.
+    pub async fn put_bytes(
+        &self,
+        kind: &Kind,
+        key: Arc<str>,
+        compare: Compare,
+        bytes: Bytes,
+    ) -> Result<Arc<Entry>, PutError> {
         let cache = self.cache_of(kind);
-        let bytes = encode_stored(object);
         if bytes.len() > OBJECT_BYTES_MAX {
             return Err(PutError::Other(ApiError::too_large(format!(
                 "Request entity too large: limit is {OBJECT_BYTES_MAX} bytes, the object has {}",
                 bytes.len()
             ))));
         }
-        let key: Arc<str> = key.into();
         let committed = cache
             .store()
             .commit(Write::put(key.clone(), compare, bytes.clone()))

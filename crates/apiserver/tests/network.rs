@@ -39,7 +39,10 @@ impl Cluster {
     }
 
     /// A connection on which the client shows `credentials`.
-    async fn connect(&self, credentials: &Credentials) -> hyper::client::conn::http1::SendRequest<Full<Bytes>> {
+    async fn connect(
+        &self,
+        credentials: &Credentials,
+    ) -> hyper::client::conn::http1::SendRequest<Full<Bytes>> {
         let tls = pki::client_config(credentials, self.pki.ca_pem()).unwrap();
         let tcp = TcpStream::connect(self.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
@@ -49,11 +52,18 @@ impl Cluster {
         sender
     }
 
-    async fn call(&self, credentials: &Credentials, method: Method, path: &str, body: Value) -> (StatusCode, Value) {
+    async fn call(
+        &self,
+        credentials: &Credentials,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> (StatusCode, Value) {
         let mut sender = self.connect(credentials).await;
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let request = Request::builder().method(method).uri(path).header("host", "localhost");
-        let response = sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
+        let response =
+            sender.send_request(request.body(Full::new(Bytes::from(body))).unwrap()).await.unwrap();
         let status = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
@@ -72,7 +82,10 @@ async fn kubelet(pki: &Pki) -> u16 {
             let tls = tls.clone();
             tokio::spawn(async move {
                 let stream = tls.accept(tcp).await.unwrap();
-                assert!(stream.get_ref().1.peer_certificates().is_some(), "the API server must show a certificate");
+                assert!(
+                    stream.get_ref().1.peer_certificates().is_some(),
+                    "the API server must show a certificate"
+                );
                 let connection = hyper::server::conn::http1::Builder::new()
                     .serve_connection(TokioIo::new(stream), service_fn(answer))
                     .with_upgrades();
@@ -145,7 +158,8 @@ async fn a_body_over_the_limit_is_refused() {
     let cluster = Cluster::start().await;
     let admin = cluster.pki.admin().unwrap();
     let map = json!({"metadata": {"name": "a"}, "data": {"k": "x".repeat(4 << 20)}});
-    let (status, answer) = cluster.call(&admin, Method::POST, "/api/v1/namespaces/default/configmaps", map).await;
+    let (status, answer) =
+        cluster.call(&admin, Method::POST, "/api/v1/namespaces/default/configmaps", map).await;
     assert_eq!((status.as_u16(), answer["reason"].as_str()), (413, Some("RequestEntityTooLarge")));
 }
 
@@ -154,7 +168,10 @@ async fn logs_come_from_the_nodes_kubelet() {
     let (cluster, admin) = cluster_with_pod().await;
     let path = "/api/v1/namespaces/default/pods/p/log?follow=true&tailLines=5";
     let (status, text) = cluster.call(&admin, Method::GET, path, Value::Null).await;
-    assert_eq!((status.as_u16(), text.as_str()), (200, Some("/containerLogs/default/p/main?follow=true&tailLines=5")));
+    assert_eq!(
+        (status.as_u16(), text.as_str()),
+        (200, Some("/containerLogs/default/p/main?follow=true&tailLines=5"))
+    );
 }
 
 #[tokio::test]
@@ -163,7 +180,8 @@ async fn an_upgrade_is_tunnelled() {
     let mut sender = cluster.connect(&admin).await;
     let path = "/api/v1/namespaces/default/pods/p/exec?command=sh&stdin=true&stdout=true";
     let request = Request::builder().method(Method::POST).uri(path).header("host", "localhost");
-    let request = request.header(UPGRADE, "SPDY/3.1").header(CONNECTION, "Upgrade").body(Full::default()).unwrap();
+    let request =
+        request.header(UPGRADE, "SPDY/3.1").header(CONNECTION, "Upgrade").body(Full::default()).unwrap();
     let mut response = sender.send_request(request).await.unwrap();
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     let mut io = TokioIo::new(hyper::upgrade::on(&mut response).await.unwrap());

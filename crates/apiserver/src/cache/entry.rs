@@ -77,16 +77,24 @@ impl Entry {
         serde_json::from_slice(&self.bytes).unwrap_or_default()
     }
 
+    /// Whether `stored` is this object's stored form.
+    pub fn is_stored_as(&self, stored: &[u8]) -> bool {
+        stored.strip_prefix(STORED_START.as_bytes()) == Some(self.after_version())
+    }
+
+    /// What follows the resourceVersion: the stored form without its start.
+    fn after_version(&self) -> &[u8] {
+        let metadata = &self.bytes[self.start + STORED_START.len() - 1..];
+        // `"resourceVersion":"N",` ends at the first comma, or at the brace of otherwise empty metadata.
+        let end = metadata.iter().position(|&byte| byte == b',' || byte == b'}').unwrap_or(0);
+        if metadata.get(end) == Some(&b',') { &metadata[end + 1..] } else { &metadata[end..] }
+    }
+
     /// The same object as of another revision: what a watcher gets when it loses sight of it.
     pub fn at_revision(&self, revision: Revision) -> Self {
         let mut stored = Vec::with_capacity(self.bytes.len());
         stored.extend_from_slice(STORED_START.as_bytes());
-        let after_start = &self.bytes[self.start + STORED_START.len() - 1..];
-        // `"resourceVersion":"N",` ends at the first comma, or at the brace of otherwise empty metadata.
-        let end = after_start.iter().position(|&byte| byte == b',' || byte == b'}').unwrap_or(0);
-        let rest =
-            if after_start.get(end) == Some(&b',') { &after_start[end + 1..] } else { &after_start[end..] };
-        stored.extend_from_slice(rest);
+        stored.extend_from_slice(self.after_version());
         let prefix = std::str::from_utf8(&self.bytes[..self.start]).unwrap_or("{");
         Self::new(self.key.clone(), prefix, &stored, revision)
     }
@@ -179,6 +187,8 @@ mod tests {
             entry.at_revision(203).bytes(),
             r#"{"kind":"Pod","apiVersion":"v1","metadata":{"resourceVersion":"203","name":"b"},"spec":{}}"#
         );
+        assert!(entry.is_stored_as(br#"{"metadata":{"name":"b"},"spec":{}}"#));
+        assert!(!entry.is_stored_as(br#"{"metadata":{"name":"b"},"spec":{"a":1}}"#));
         assert_eq!((entry.name(), entry.namespace()), ("b", "a"));
     }
 }

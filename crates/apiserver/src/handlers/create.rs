@@ -118,7 +118,7 @@ pub(crate) async fn create_object(
         call.warn(warning);
     }
     let reservation = admission::validate(call, Operation::Create, "", &mut object, None, dry_run).await?;
-    crate::codec::canonicalise(&call.kind, &mut object);
+    crate::codec::canonicalise(&call.kind, &mut object)?;
     let outcome = commit_new(call, &mut object, generated.then_some(prefix.as_str()), dry_run).await;
     reservation.finish();
     outcome

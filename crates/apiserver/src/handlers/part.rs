@@ -61,16 +61,36 @@ pub(crate) async fn change(call: &Call, fields: &Fields) -> Result<Response<Body
         }
         let version = meta(&wanted, "resourceVersion");
         set_meta(&mut new, "resourceVersion", if version.is_empty() { Value::Null } else { version.into() });
+        if subresource == "approval" {
+            date_approval(old, &mut new);
+        }
         if subresource == "finalize" {
             check_finalizers(call, &new)?;
         }
         managed_fields::track_update(call, old, &mut new, &manager, &subresource)?;
         Ok(new)
     };
-    let part =
-        if subresource == "ephemeralcontainers" || subresource == "resize" { Part::Sub } else { Part::Other };
+    let own = schema::strategy::of_subresource(&call.kind.group, &call.kind.kind, &subresource).is_some();
+    let part = if own { Part::Sub } else { Part::Other };
     let change = Change { part, subresource: &subresource, apply: &make, unconditional: true, dry_run };
     Ok(change_object(call, &change).await?.respond(call, StatusCode::OK))
+}
+
+/// Approvals say when they were given: the rules of `schema` know no time.
+fn date_approval(old: &Value, new: &mut Value) {
+    let now = base::clock::rfc3339(base::clock::now());
+    let before = old["status"]["conditions"].as_array().cloned().unwrap_or_default();
+    for condition in new["status"]["conditions"].as_array_mut().into_iter().flatten() {
+        let same = before.iter().find(|known| known["type"] == condition["type"]);
+        if condition["lastUpdateTime"].is_null() {
+            condition["lastUpdateTime"] = now.clone().into();
+        }
+        if condition["lastTransitionTime"].is_null() {
+            let unchanged = same.filter(|known| known["status"] == condition["status"]);
+            condition["lastTransitionTime"] =
+                unchanged.map_or_else(|| now.clone().into(), |known| known["lastTransitionTime"].clone());
+        }
+    }
 }
 
 fn copy(from: &Value, to: &mut Value, pointer: &str) {

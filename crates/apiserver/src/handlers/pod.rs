@@ -70,9 +70,9 @@ pub(crate) async fn bind(call: &Call) -> Result<Response<Body>, ApiError> {
         }
         let mut new = old.clone();
         new["spec"]["nodeName"] = node.into();
-        if let Some(annotations) = binding["metadata"]["annotations"].as_object() {
-            for (key, value) in annotations {
-                new["metadata"]["annotations"][key] = value.clone();
+        for field in ["annotations", "labels"] {
+            for (key, value) in binding["metadata"][field].as_object().into_iter().flatten() {
+                new["metadata"][field][key] = value.clone();
             }
         }
         set_scheduled(&mut new);
@@ -216,9 +216,11 @@ async fn consume_budget(call: &Call, pod: &Value, dry_run: bool) -> Result<(), A
     if allowed <= 0 {
         let needed = budget["status"]["desiredHealthy"].as_i64().unwrap_or(0);
         let healthy = budget["status"]["currentHealthy"].as_i64().unwrap_or(0);
-        return Err(refuse(format!(
-            "The disruption budget {name} needs {needed} healthy pods and has {healthy} currently"
-        )));
+        return Err(refuse(if healthy <= needed {
+            format!("The disruption budget {name} needs {needed} healthy pods and has {healthy} currently")
+        } else {
+            format!("The disruption budget {name} does not allow evicting pods currently")
+        }));
     }
     if dry_run {
         return Ok(());

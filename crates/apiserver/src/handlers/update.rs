@@ -115,12 +115,20 @@ async fn attempt(
     entry: &std::sync::Arc<Entry>,
 ) -> Result<Outcome, PutError> {
     let stored = entry.to_value();
-    let mut old = stored.clone();
-    call.convert_from_storage(&mut old);
-    let mut new = (change.apply)(&old).map_err(PutError::Other)?;
+    let converted;
+    let old = if call.kind.is_stored_version() {
+        &stored
+    } else {
+        let mut value = stored.clone();
+        call.convert_from_storage(&mut value);
+        converted = value;
+        &converted
+    };
+    let mut new = (change.apply)(old).map_err(PutError::Other)?;
     check_name(call, &mut new).and_then(|()| check_namespace(call, &mut new)).map_err(PutError::Other)?;
-    let conditional = check_version(call, change, &new, entry).map_err(PutError::Other)?;
-    admission::admit(call, Operation::Update, change.subresource, &mut new, Some(&old))
+    // After a conflict the next attempt compares a version that the client named with a newer one.
+    check_version(call, change, &new, entry).map_err(PutError::Other)?;
+    admission::admit(call, Operation::Update, change.subresource, &mut new, Some(old))
         .await
         .map_err(PutError::Other)?;
     call.convert_to_storage(&mut new);
@@ -135,25 +143,19 @@ async fn attempt(
     )
     .await
     .map_err(PutError::Other)?;
-    crate::codec::canonicalise(&call.kind, &mut new);
-    let written = write(call, change, entry, new).await;
+    crate::codec::canonicalise(&call.kind, &mut new).map_err(PutError::Other)?;
+    let written = write(call, change, entry, new, stored).await;
     reservation.finish();
-    match written {
-        // The client named the version it meant, so there is nothing to try again.
-        Err(PutError::Conflict) if conditional => {
-            Err(PutError::Other(ApiError::modified(&call.kind.group, &call.kind.plural, &call.info.name)))
-        }
-        other => other,
-    }
+    written
 }
 
-/// Compares the version that the new object carries; true when it carries one.
-fn check_version(call: &Call, change: &Change<'_>, new: &Value, entry: &Entry) -> Result<bool, ApiError> {
+/// Compares the version that the new object carries, if any, with the stored one.
+fn check_version(call: &Call, change: &Change<'_>, new: &Value, entry: &Entry) -> Result<(), ApiError> {
     let version = meta(new, "resourceVersion");
     let name = call.info.name.as_str();
     if version.is_empty() || version == "0" {
         if change.unconditional {
-            return Ok(false);
+            return Ok(());
         }
         let mut errors = ErrorList::new();
         errors.push(Error::invalid(
@@ -173,7 +175,7 @@ fn check_version(call: &Call, change: &Change<'_>, new: &Value, entry: &Entry) -
     if parsed != entry.revision {
         return Err(ApiError::modified(&call.kind.group, &call.kind.plural, name));
     }
-    Ok(true)
+    Ok(())
 }
 
 fn prepare(call: &Call, change: &Change<'_>, new: &mut Value, old: &Value) -> Result<(), ApiError> {
@@ -206,16 +208,16 @@ async fn write(
     change: &Change<'_>,
     entry: &std::sync::Arc<Entry>,
     new: Value,
+    old: Value,
 ) -> Result<Outcome, PutError> {
-    let old = entry.to_value();
+    let bytes = encode_stored(&new);
     // A write that changes nothing is none: watchers and revisions stay still.
-    if encode_stored(&new) == encode_stored(&old) {
+    if entry.is_stored_as(&bytes) {
         return Ok(if change.dry_run { Outcome::Dry(old) } else { Outcome::Stored(entry.clone()) });
     }
     if change.dry_run {
         return Ok(Outcome::Dry(new));
     }
-    let key = entry.key.to_string();
     if is_finished(call, &new) {
         // The last finalizer of a deleted object is gone, and with it the object.
         let gone = call.server.remove(&call.kind, entry).await?;
@@ -223,7 +225,8 @@ async fn write(
         set_meta(&mut last, "resourceVersion", gone.revision.to_string().into());
         return Ok(Outcome::Dry(last));
     }
-    let stored = call.server.put(&call.kind, &key, Compare::ModRevision(entry.revision), &new).await?;
+    let compare = Compare::ModRevision(entry.revision);
+    let stored = call.server.put_bytes(&call.kind, entry.key.clone(), compare, bytes).await?;
     Ok(Outcome::Stored(stored))
 }
 
