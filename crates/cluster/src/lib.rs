@@ -3,6 +3,7 @@
 //! Everything above this crate decides how a cluster should look ([`Options`]); everything below
 //! it knows nothing of the other parts. [`start`] brings the parts up in order and reports each stage.
 
+mod autoscaling;
 mod components;
 mod error;
 mod files;

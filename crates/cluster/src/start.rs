@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::autoscaling;
 use crate::error::StartError;
 use crate::files::{at, create_private_dir, write_private};
 use crate::kubeconfig::kubeconfig;
@@ -199,11 +200,15 @@ fn start_control_plane(cluster: &mut Cluster, informers: &Informers, pki: &Pki) 
     }
 }
 
-/// Starts the nodes there are from the start. The engine of simulated nodes runs in any case: nodes
-/// that the autoscaler buys are simulated ones.
+/// Starts the nodes there are from the start, and the autoscaler. The engine of simulated nodes runs in
+/// any case: nodes that the autoscaler buys are simulated ones.
 async fn start_nodes(cluster: &mut Cluster, informers: &Informers, pki: &Pki) -> Result<(), StartError> {
     let client = client::in_process(cluster.server.clone(), UserInfo::component("system:nodes"));
     let engine = SimNodes::start(client, informers, cluster.options.sim.clone(), cluster.stop.clone());
+    if cluster.options.components.has(Component::Autoscaler) {
+        let (tasks, stop) = (&mut cluster.tasks, &cluster.stop);
+        autoscaling::start(&cluster.options, informers, engine.clone(), tasks, stop).await?;
+    }
     cluster.runtime = real_node::choose(&cluster.options).await?;
     match &cluster.runtime {
         RuntimeInUse::None => Ok(()),

@@ -21,6 +21,9 @@ use crate::{Config, node};
 
 /// API calls in flight at the same time.
 const IN_FLIGHT: usize = 128;
+/// Usage that changed is reported this long on every occasion: who watches a pod that has just become
+/// ready wants a window that lies wholly after that, even if nothing changes in it.
+const REPEAT: Duration = Duration::from_secs(4);
 /// After a failed API call the pod or node is looked at again this much later.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -79,6 +82,8 @@ struct SimNode {
     ip: String,
     /// What was last reported, and when.
     reported: Option<(Vec<PodUsage>, Instant)>,
+    /// When what it reports last changed.
+    changed: Instant,
 }
 
 /// Where a pod stands in its life, as far as the engine has brought it.
@@ -231,7 +236,7 @@ impl Engine {
         }
         self.addresses += 1;
         let ip = address(172, 16, self.addresses);
-        self.played.insert(name.to_owned(), SimNode { uid, ip, reported: None });
+        self.played.insert(name.to_owned(), SimNode { uid, ip, reported: None, changed: Instant::now() });
         // Spread the renewals of nodes that appear together over the interval.
         let share = base::rng::below(1000) as f64 / 1000.0;
         if !is_ready(&node) {
@@ -423,7 +428,11 @@ impl Engine {
             .played
             .iter()
             .filter_map(|(name, node)| match &node.reported {
-                Some((pods, at)) if now.duration_since(*at) >= refresh => Some((name.clone(), pods.clone())),
+                Some((pods, at))
+                    if now.duration_since(*at) >= refresh || now.duration_since(node.changed) < REPEAT =>
+                {
+                    Some((name.clone(), pods.clone()))
+                }
                 _ => None,
             })
             .collect();
@@ -464,11 +473,13 @@ impl Engine {
     async fn report_node(&mut self, name: String, pods: Vec<PodUsage>, now: Instant) {
         let refresh = self.config.usage_refresh;
         let Some(node) = self.played.get_mut(&name) else { return };
-        if let Some((known, at)) = &node.reported
-            && *known == pods
-            && now.duration_since(*at) < refresh
-        {
-            return;
+        match &node.reported {
+            Some((known, at)) if *known == pods => {
+                if now.duration_since(*at) < refresh && now.duration_since(node.changed) >= REPEAT {
+                    return;
+                }
+            }
+            _ => node.changed = now,
         }
         node.reported = Some((pods.clone(), now));
         let containers = || pods.iter().flat_map(|pod| &pod.containers);

@@ -62,7 +62,7 @@ pub async fn tell(
         scenario.traffic
     ));
     let mut peaks = Peaks::default();
-    let before = settle(world, screen, began, &mut peaks, |view| view.ready > 0).await?;
+    let before = settle(world, screen, began, &mut peaks, |view| view.ready > 0 && is_balanced(view)).await?;
     screen.say(&format!(
         "Calm: {} pods on {} nodes for ${:.3}/h.\n",
         before.ready,
@@ -74,8 +74,10 @@ pub async fn tell(
     set_traffic(client, scenario.peak).await?;
     let mut peaks = Peaks::default();
     let up = follow(world, screen, began, &mut peaks, rising(&before)).await?;
-    let peak =
-        settle(world, screen, began, &mut peaks, |view| view.served >= 1.0 && view.pending == 0).await?;
+    let peak = settle(world, screen, began, &mut peaks, |view| {
+        view.served >= 1.0 && view.pending == 0 && is_balanced(view)
+    })
+    .await?;
     screen.say(&format!(
         "Peak: {} pods on {} nodes for ${:.3}/h.\n",
         peak.ready,
@@ -98,6 +100,12 @@ pub async fn tell(
         after,
         took: began.elapsed(),
     })
+}
+
+/// Whether the pods use about what the autoscaler aims at.
+fn is_balanced(view: &View) -> bool {
+    let ratio = view.cpu_milli / (CPU_REQUEST_MILLI * CPU_TARGET_PERCENT / 100.0);
+    ratio < 1.12
 }
 
 fn rising(before: &View) -> Vec<Step<'_>> {
