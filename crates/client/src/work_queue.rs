@@ -220,22 +220,41 @@ pub async fn run_workers<T, F, R, E>(
         }
         let Some(item) = stop.run_until_cancelled(queue.next()).await else { return };
         while running.try_join_next().is_some() {}
-        let (work, queue) = (reconcile(item.clone()), queue.clone());
+        let work = reconcile(item.clone());
+        let mut taken = Taken { queue: queue.clone(), item, outcome: None };
         running.spawn(async move {
             match work.await {
-                Ok(next) => {
-                    queue.succeeded(&item);
-                    if let Next::After(delay) = next {
-                        queue.add_after(item.clone(), delay);
-                    }
-                }
+                Ok(next) => taken.outcome = Some(next),
                 Err(error) => {
+                    let item = &taken.item;
                     tracing::debug!(?item, %error, "reconciliation failed; trying again");
-                    queue.add_failed(item.clone());
                 }
             }
-            queue.done(&item);
         });
+    }
+}
+
+/// An item being worked on. Dropping it reports what became of it, also when the work panicked or was
+/// given up: an item is never lost.
+struct Taken<T: Ord + Clone> {
+    queue: WorkQueue<T>,
+    item: T,
+    /// What is to happen next; `None` while the work has not succeeded.
+    outcome: Option<Next>,
+}
+
+impl<T: Ord + Clone> Drop for Taken<T> {
+    fn drop(&mut self) {
+        match self.outcome {
+            None => self.queue.add_failed(self.item.clone()),
+            Some(next) => {
+                self.queue.succeeded(&self.item);
+                if let Next::After(delay) = next {
+                    self.queue.add_after(self.item.clone(), delay);
+                }
+            }
+        }
+        self.queue.done(&self.item);
     }
 }
 
@@ -275,6 +294,27 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), 3);
         queue.done(&"a");
         assert!(tokio::time::timeout(Duration::from_secs(60), queue.next()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_panics_is_tried_again() {
+        let (queue, stop) = (WorkQueue::new(), CancellationToken::new());
+        let (attempts, token) = (Arc::new(Mutex::new(0)), stop.clone());
+        queue.add(1);
+        let work = move |_| {
+            let (attempts, token) = (attempts.clone(), token.clone());
+            async move {
+                let attempt = {
+                    let mut attempts = attempts.lock().unwrap();
+                    *attempts += 1;
+                    *attempts
+                };
+                assert_ne!(attempt, 1, "the first attempt panics");
+                token.cancel();
+                Ok::<_, String>(Next::Wait)
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), run_workers(queue, 1, work, stop)).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,51 +28,30 @@ pub fn choose(mut pods: Vec<Arc<Pod>>, related: &[Arc<Pod>], count: usize, now: 
 }
 
 /// `Less` when `a` should be deleted before `b`.
+///
+/// Upstream compares ages by orders of magnitude and then by uid, but only where the times differ, which
+/// is no total order; here restarts and creation decide before the uid does, always.
 fn compare(a: &Pod, rank_a: usize, b: &Pod, rank_b: usize, now: Timestamp) -> Ordering {
     let assigned = |p: &Pod| pod::node_name(p).is_some();
-    let by_state = assigned(a)
+    let created = |p: &Pod| p.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let magnitude = |time: Option<Timestamp>| time.map(|time| age_magnitude(time, now));
+    assigned(a)
         .cmp(&assigned(b))
         .then_with(|| phase_ordinal(a).cmp(&phase_ordinal(b)))
         .then_with(|| pod::is_ready(a).cmp(&pod::is_ready(b)))
         .then_with(|| deletion_cost(a).cmp(&deletion_cost(b)))
-        .then_with(|| rank_b.cmp(&rank_a));
-    if by_state.is_ne() {
-        return by_state;
-    }
-    if pod::is_ready(a) && pod::is_ready(b) {
-        let (since_a, since_b) = (pod::ready_since(a), pod::ready_since(b));
-        if since_a != since_b {
-            return by_age(a, since_a, b, since_b, now);
-        }
-    }
-    let (restarts_a, restarts_b) = (pod::max_restarts(a), pod::max_restarts(b));
-    if restarts_a != restarts_b {
-        return restarts_b.cmp(&restarts_a);
-    }
-    let created = |p: &Pod| p.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    by_age(a, created(a), b, created(b), now)
+        .then_with(|| rank_b.cmp(&rank_a))
+        .then_with(|| magnitude(pod::ready_since(a)).cmp(&magnitude(pod::ready_since(b))))
+        .then_with(|| pod::max_restarts(b).cmp(&pod::max_restarts(a)))
+        .then_with(|| magnitude(created(a)).cmp(&magnitude(created(b))))
+        .then_with(|| a.metadata.uid.cmp(&b.metadata.uid))
 }
 
-/// Younger first, but only by orders of magnitude of age; within one, by uid, which is as good as
-/// random, so that scale-downs do not always hit the pods of the youngest node.
-fn by_age(
-    a: &Pod,
-    time_a: Option<Timestamp>,
-    b: &Pod,
-    time_b: Option<Timestamp>,
-    now: Timestamp,
-) -> Ordering {
-    let (Some(time_a), Some(time_b)) = (time_a, time_b) else {
-        return time_a.is_some().cmp(&time_b.is_some());
-    };
-    if time_a == time_b {
-        return Ordering::Equal;
-    }
-    let magnitude = |time: Timestamp| {
-        let nanoseconds = now.duration_since(time).as_nanos();
-        if nanoseconds > 0 { i64::from(nanoseconds.ilog2()) } else { -1 }
-    };
-    magnitude(time_a).cmp(&magnitude(time_b)).then_with(|| a.metadata.uid.cmp(&b.metadata.uid))
+/// The order of magnitude of an age: younger pods go first, but within one magnitude the uid decides,
+/// which is as good as random, so that scale-downs do not always hit the pods of the youngest node.
+fn age_magnitude(since: Timestamp, now: Timestamp) -> i64 {
+    let nanoseconds = now.duration_since(since).as_nanos();
+    if nanoseconds > 0 { i64::from(nanoseconds.ilog2()) } else { -1 }
 }
 
 fn phase_ordinal(p: &Pod) -> u8 {
