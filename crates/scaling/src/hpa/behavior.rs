@@ -95,7 +95,8 @@ impl History {
 
     /// Forgets what no rule looks at any more.
     fn prune(&mut self, limits: &Limits, now: Timestamp) {
-        let longest = |rules: &Rules| rules.policies.iter().map(|policy| policy.period).max().unwrap_or_default();
+        let longest =
+            |rules: &Rules| rules.policies.iter().map(|policy| policy.period).max().unwrap_or_default();
         let (window, up, down) = match &limits.behavior {
             None => (DOWNSCALE_STABILIZATION, Duration::ZERO, Duration::ZERO),
             Some((up, down)) => {
@@ -124,7 +125,8 @@ pub struct Normalized {
 const WITHIN: (&str, &str) = ("DesiredWithinRange", "the desired count is within the acceptable range");
 const TOO_MANY: (&str, &str) =
     ("TooManyReplicas", "the desired replica count is more than the maximum replica count");
-const TOO_FEW: (&str, &str) = ("TooFewReplicas", "the desired replica count is less than the minimum replica count");
+const TOO_FEW: (&str, &str) =
+    ("TooFewReplicas", "the desired replica count is less than the minimum replica count");
 const TOO_FAST_UP: (&str, &str) =
     ("ScaleUpLimit", "the desired replica count is increasing faster than the maximum scale rate");
 const TOO_FAST_DOWN: (&str, &str) =
@@ -140,7 +142,13 @@ const DOWN_STABILIZED: (&str, &str) = (
 );
 
 /// The replicas to set when `desired` are asked for and there are `current`; remembers the request.
-pub fn normalize(history: &mut History, limits: &Limits, current: i32, desired: i32, now: Timestamp) -> Normalized {
+pub fn normalize(
+    history: &mut History,
+    limits: &Limits,
+    current: i32,
+    desired: i32,
+    now: Timestamp,
+) -> Normalized {
     history.prune(limits, now);
     let (stabilized, reason) = match &limits.behavior {
         None => {
@@ -182,7 +190,8 @@ fn stabilize(
 
 fn bound(limits: &Limits, current: i32, desired: i32) -> (i32, (&'static str, &'static str)) {
     let reachable = current.saturating_mul(SCALE_UP_FACTOR).max(SCALE_UP_MIN);
-    let (most, reason) = if limits.max > reachable { (reachable, TOO_FAST_UP) } else { (limits.max, TOO_MANY) };
+    let (most, reason) =
+        if limits.max > reachable { (reachable, TOO_FAST_UP) } else { (limits.max, TOO_MANY) };
     if desired < limits.min {
         (limits.min, TOO_FEW)
     } else if desired > most {
@@ -202,7 +211,8 @@ fn limit_rate(
 ) -> (i32, (&'static str, &'static str)) {
     if desired > current {
         let reachable = farthest(history, up, current, now, true).max(current);
-        let (most, reason) = if limits.max > reachable { (reachable, TOO_FAST_UP) } else { (limits.max, TOO_MANY) };
+        let (most, reason) =
+            if limits.max > reachable { (reachable, TOO_FAST_UP) } else { (limits.max, TOO_MANY) };
         if desired > most {
             return (most, reason);
         }
@@ -313,7 +323,10 @@ mod tests {
     #[test]
     fn stabilisation_takes_the_most_careful_recommendation() {
         let all = [(PolicyType::Percent, 1000, 1)];
-        let careful = limits(Some((rules(30, Select::Max, &all), rules(60, Select::Max, &[(PolicyType::Percent, 100, 1)]))));
+        let careful = limits(Some((
+            rules(30, Select::Max, &all),
+            rules(60, Select::Max, &[(PolicyType::Percent, 100, 1)]),
+        )));
         let mut history = History::default();
         normalize(&mut history, &careful, 10, 12, NOW);
         // Twenty are asked for now, but twelve were enough a moment ago.

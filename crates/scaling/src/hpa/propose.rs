@@ -111,11 +111,15 @@ pub enum MetricError {
 impl std::fmt::Display for MetricError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            MetricError::NoPods => f.write_str("no pods returned by selector while calculating replica count"),
+            MetricError::NoPods => {
+                f.write_str("no pods returned by selector while calculating replica count")
+            }
             MetricError::NoMetrics => {
                 f.write_str("did not receive metrics for targeted pods (pods might be unready)")
             }
-            MetricError::NoRequest { pod } => write!(f, "missing request of the resource in a container of Pod {pod}"),
+            MetricError::NoRequest { pod } => {
+                write!(f, "missing request of the resource in a container of Pod {pod}")
+            }
             MetricError::NoMatch => f.write_str("no metrics returned matched known pods"),
         }
     }
@@ -172,7 +176,8 @@ pub fn propose(
         return Ok(proposal(current));
     }
     let replicas = ceil(second.ratio * counted.len() as f64);
-    let contradicts = (second.ratio < 1.0 && replicas > current) || (second.ratio > 1.0 && replicas < current);
+    let contradicts =
+        (second.ratio < 1.0 && replicas > current) || (second.ratio > 1.0 && replicas < current);
     Ok(proposal(if contradicts { current } else { replicas }))
 }
 
@@ -194,7 +199,9 @@ impl Groups {
                 (PodState::Gone, _) => {}
                 (PodState::Pending, _) => groups.unready.push(i),
                 (PodState::Active, None) => groups.missing.push(i),
-                (PodState::Active, Some(usage)) if is_cpu && is_unready(pod, usage, now) => groups.unready.push(i),
+                (PodState::Active, Some(usage)) if is_cpu && is_unready(pod, usage, now) => {
+                    groups.unready.push(i)
+                }
                 (PodState::Active, Some(usage)) => {
                     groups.measured.insert(i, usage.value);
                 }
@@ -307,7 +314,11 @@ mod tests {
         ];
         for (usages, target, current, expected) in table {
             let pods: Vec<_> = usages.iter().map(|usage| pod(*usage)).collect();
-            assert_eq!(replicas(&pods, Target::Utilization(*target), *current), *expected, "{usages:?} → {target} %");
+            assert_eq!(
+                replicas(&pods, Target::Utilization(*target), *current),
+                *expected,
+                "{usages:?} → {target} %"
+            );
         }
     }
 
