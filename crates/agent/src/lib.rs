@@ -124,7 +124,11 @@ impl Shared {
 }
 
 /// Runs the node until `shutdown`. Its pods keep running and are adopted by the next run.
-pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+pub async fn run(mut config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    // Mounts and logs are given to the engine, which runs elsewhere, by absolute paths.
+    for path in [&mut config.root_dir, &mut config.log_dir] {
+        *path = std::path::absolute(&*path).map_err(|source| Error::Io { path: path.clone(), source })?;
+    }
     let version = wait_for_engine(config.runtime.as_ref(), &shutdown).await?;
     let machine = config.machine.clone().unwrap_or_else(Machine::measure);
     let services = config.informers.of();

@@ -49,6 +49,8 @@ pub struct Config {
 impl Config {
     /// The instance that belongs to a data directory. Instances of different directories share nothing.
     pub fn of(data_dir: &Path, pod_cidr: &str) -> Self {
+        // Mounts need absolute paths, and the instance must not depend on where `down` is called.
+        let data_dir = &std::path::absolute(data_dir).unwrap_or_else(|_| data_dir.to_owned());
         // FNV-1a: stable across builds, unlike the standard library's hashers.
         let hash = data_dir
             .as_os_str()
