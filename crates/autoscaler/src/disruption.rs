@@ -209,9 +209,11 @@ impl Look<'_> {
         // autoscaler that is the careful guess.
         let now = Instant::now();
         let active = *lock(&self.context.pod_activity).entry(name.to_owned()).or_insert(now);
-        let initialized = claim::since(&claim, claim::INITIALIZED).map_or(now, base::clock::instant_of);
-        let ripe = (active.max(initialized) + after)
-            .max(self.context.nominated_until(claim::name(&claim)).unwrap_or(now));
+        let rest = |since: Duration| now + after.saturating_sub(since);
+        let initialized = claim::since(&claim, claim::INITIALIZED)?;
+        let age = Duration::try_from(base::clock::now().duration_since(initialized)).unwrap_or_default();
+        let nominated = self.context.nominated_until(claim::name(&claim)).unwrap_or(now);
+        let ripe = rest(now.duration_since(active)).max(rest(age)).max(nominated);
         if ripe > now {
             self.at(ripe);
             return None;
