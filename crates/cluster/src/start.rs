@@ -90,6 +90,9 @@ impl Cluster {
             );
             self.tasks.abort_all();
         }
+        if let Some(node) = self.real_node.take() {
+            node.stop().await;
+        }
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store did not close cleanly; what was acknowledged is on disk");
         }
