@@ -221,8 +221,10 @@ pub async fn run_workers<T, F, R, E>(
         let Some(item) = stop.run_until_cancelled(queue.next()).await else { return };
         while running.try_join_next().is_some() {}
         let work = reconcile(item.clone());
-        let mut taken = Taken { queue: queue.clone(), item, outcome: None };
+        let taken = Taken { queue: queue.clone(), item, outcome: None };
         running.spawn(async move {
+            // Moves it in whole; naming only its fields would leave it outside.
+            let mut taken = taken;
             match work.await {
                 Ok(next) => taken.outcome = Some(next),
                 Err(error) => {
@@ -294,6 +296,24 @@ mod tests {
         assert_eq!(start.elapsed().as_secs(), 3);
         queue.done(&"a");
         assert!(tokio::time::timeout(Duration::from_secs(60), queue.next()).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_that_succeeds_is_not_repeated() {
+        let (queue, stop) = (WorkQueue::new(), CancellationToken::new());
+        let count = Arc::new(Mutex::new(0));
+        let counted = count.clone();
+        queue.add(1);
+        let work = move |_| {
+            let counted = counted.clone();
+            async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                *counted.lock().unwrap() += 1;
+                Ok::<_, String>(Next::Wait)
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(600), run_workers(queue, 4, work, stop)).await;
+        assert_eq!(*count.lock().unwrap(), 1);
     }
 
     #[tokio::test(start_paused = true)]
