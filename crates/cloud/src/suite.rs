@@ -9,12 +9,15 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::{Cloud, CloudError, CloudEvent, InstanceId, LaunchRequest};
 
+/// Takes away (`false`) or gives back (`true`) the capacity of an offering.
+pub type SetCapacity = Box<dyn Fn(&OfferingKey, bool) + Send + Sync>;
+
 /// A fresh cloud under test and the levers to make trouble in it.
 pub struct Bench {
     /// The provider.
     pub cloud: Arc<dyn Cloud>,
     /// Takes away (`false`) or gives back (`true`) the capacity of an offering.
-    pub set_capacity: Box<dyn Fn(&OfferingKey, bool) + Send + Sync>,
+    pub set_capacity: SetCapacity,
     /// Has the cloud take a machine back after its usual warning.
     pub interrupt: Box<dyn Fn(&InstanceId) + Send + Sync>,
 }

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use super::shapes::{DIMENSIONS, Group, Shape};
 
-type Vector = [f64; DIMENSIONS];
+pub(super) type Vector = [f64; DIMENSIONS];
 
 /// Rows of the master problem; beyond that, proportions are told apart more coarsely.
 const ROWS_MAX: usize = 96;
@@ -32,6 +32,20 @@ pub(super) struct Prices {
     pub resources: Vec<Vector>,
     /// No plan costs less, in US dollars per hour.
     pub bound: f64,
+    /// The machines of the optimum, in fractions.
+    pub columns: Vec<Column>,
+}
+
+/// Some machines of the optimum with one mix of pods.
+#[derive(Clone, Debug)]
+pub(super) struct Column {
+    /// Index of the shape.
+    pub shape: usize,
+    /// How many machines.
+    pub machines: f64,
+    /// For each part of the mix the groups that it may come from, and what of each resource of one
+    /// machine it takes.
+    pub mix: Vec<(Vec<usize>, Vector)>,
 }
 
 /// Solves the relaxation for the groups' counts.
@@ -61,19 +75,24 @@ pub(super) fn solve_rest(groups: &[Group], shapes: &[Shape], counts: &[u32]) -> 
             resources[index] = prices;
             best_ratio = best_ratio.max(ratio);
             if ratio > 1.0 + 1e-7 {
-                columns.push((ratio, shape.dollars_per_hour, mix));
+                columns.push((ratio, index, mix));
             }
         }
         // Worth scaled down by the best ratio is feasible in the dual, hence a bound.
         if columns.is_empty() || best_ratio <= 1.0 + GAP {
             break;
         }
-        columns.sort_by(|a, b| b.0.total_cmp(&a.0));
-        for (_, price, mix) in columns.into_iter().take(8) {
-            master.enter(price, &mix);
+        // Among about equals the largest machine: whole pods fill it best.
+        columns.sort_by_key(|(ratio, shape, _)| {
+            let rent = shapes[*shape].dollars_per_hour;
+            std::cmp::Reverse(((ratio * 1e4) as i64, (rent * 1e6) as i64))
+        });
+        for (_, shape, mix) in columns.into_iter().take(8) {
+            master.enter(shape, shapes[shape].dollars_per_hour, &mix);
         }
     }
-    prices(groups, shapes, counts, &scale, &rooms, &requests, resources)
+    let columns = master.columns(&rows, &scale);
+    Prices { columns, ..prices(groups, shapes, counts, &scale, &rooms, &requests, resources) }
 }
 
 /// Exact prices of pods from feasible prices of resources.
@@ -118,7 +137,7 @@ fn prices(
             prices[d] /= scale[d];
         }
     }
-    Prices { pods, resources, bound }
+    Prices { pods, resources, bound, columns: Vec::new() }
 }
 
 fn dot(a: &Vector, b: &Vector) -> f64 {
@@ -131,24 +150,33 @@ fn scale(shapes: &[Shape]) -> Vector {
 
 /// Groups of about the same proportions that the same shapes take, added up.
 struct Row {
+    /// The groups with pods left.
+    groups: Vec<usize>,
     demand: Vector,
     /// Which shapes take it.
     takers: Vec<bool>,
 }
+
+/// What groups of one row have in common: their takers and their proportions.
+type Alike<'a> = (&'a [bool], [i64; DIMENSIONS]);
+
+/// Shares of rows that one machine holds.
+type Mix = Vec<(usize, f64)>;
 
 fn rows(groups: &[Group], shapes: &[Shape], counts: &[u32], requests: &[Vector]) -> Vec<Row> {
     let takers: Vec<Vec<bool>> =
         groups.iter().map(|group| shapes.iter().map(|shape| shape.takes(group)).collect()).collect();
     let mut steps = 16.0;
     loop {
-        let mut rows: BTreeMap<(&[bool], [i64; DIMENSIONS]), Vector> = BTreeMap::new();
+        let mut rows: BTreeMap<Alike<'_>, (Vec<usize>, Vector)> = BTreeMap::new();
         for (index, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             let sum: f64 = requests[index].iter().sum();
             let proportions = std::array::from_fn(|d| {
                 let share = requests[index][d] / sum.max(1e-12);
                 if share < 1e-6 { i64::MIN } else { (share.log2() * steps).round() as i64 }
             });
-            let demand = rows.entry((&takers[index], proportions)).or_default();
+            let (members, demand) = rows.entry((&takers[index], proportions)).or_default();
+            members.push(index);
             for d in 0..DIMENSIONS {
                 demand[d] += requests[index][d] * f64::from(*count);
             }
@@ -156,7 +184,7 @@ fn rows(groups: &[Group], shapes: &[Shape], counts: &[u32], requests: &[Vector])
         if rows.len() <= ROWS_MAX || steps < 0.2 {
             return rows
                 .into_iter()
-                .map(|((takers, _), demand)| Row { demand, takers: takers.to_vec() })
+                .map(|((takers, _), (groups, demand))| Row { groups, demand, takers: takers.to_vec() })
                 .collect();
         }
         steps /= 2.0;
@@ -171,6 +199,8 @@ struct Master {
     level: Vec<f64>,
     /// Price of each basic column.
     cost: Vec<f64>,
+    /// Shape and mix of each basic column; none for those that the master began with.
+    content: Vec<Option<(usize, Mix)>>,
 }
 
 impl Master {
@@ -181,6 +211,7 @@ impl Master {
             inverse: vec![vec![0.0; size]; size],
             level: vec![1.0; size],
             cost: Vec::with_capacity(size),
+            content: vec![None; size],
         };
         for (index, row) in rows.iter().enumerate() {
             let alone = shapes
@@ -217,7 +248,7 @@ impl Master {
     }
 
     /// Brings a column into the basis if that still lowers the price.
-    fn enter(&mut self, price: f64, column: &[(usize, f64)]) {
+    fn enter(&mut self, shape: usize, price: f64, column: &[(usize, f64)]) {
         let size = self.cost.len();
         let mut direction = vec![0.0; size];
         for (value, row) in direction.iter_mut().zip(&self.inverse) {
@@ -246,12 +277,32 @@ impl Master {
         self.inverse[leaving] = pivot_row;
         self.level[leaving] = step;
         self.cost[leaving] = price;
+        self.content[leaving] = Some((shape, column.to_vec()));
+    }
+
+    /// The machines in use, those used most first.
+    fn columns(&self, rows: &[Row], scale: &Vector) -> Vec<Column> {
+        let mut columns: Vec<Column> = self
+            .content
+            .iter()
+            .zip(&self.level)
+            .filter_map(|(content, level)| {
+                let (shape, mix) = content.as_ref()?;
+                let part = |(row, share): &(usize, f64)| {
+                    let row = &rows[*row];
+                    (row.groups.clone(), std::array::from_fn(|d| row.demand[d] * share * scale[d]))
+                };
+                Some(Column { shape: *shape, machines: *level, mix: mix.iter().map(part).collect() })
+            })
+            .collect();
+        columns.sort_by(|a, b| b.machines.total_cmp(&a.machines));
+        columns
     }
 }
 
 /// The most valuable mix of rows (in shares of their whole demand) that one machine holds, and the
 /// prices of its resources. A primal simplex with one row per resource.
-fn knapsack(worth: &[f64], rows: &[Row], shape: usize, room: &Vector) -> (Vec<(usize, f64)>, Vector) {
+fn knapsack(worth: &[f64], rows: &[Row], shape: usize, room: &Vector) -> (Mix, Vector) {
     // Basic variables: a row of the master, or the slack of the resource.
     let mut basis: [Option<usize>; DIMENSIONS] = [None; DIMENSIONS];
     let mut inverse = [[0.0; DIMENSIONS]; DIMENSIONS];

@@ -5,7 +5,7 @@
 //! content is there. When only ill-fitting rests remain, prices are computed anew for them, and at
 //! the end every machine is exchanged for the cheapest one that holds its content.
 
-use super::dual::{self, Prices};
+use super::dual::{self, Column, Prices};
 use super::shapes::{Amounts, DIMENSIONS, Group, Shape};
 use crate::pool::Limits;
 
@@ -13,6 +13,9 @@ use crate::pool::Limits;
 const EFFICIENCY: f64 = 0.975;
 /// How often that is done.
 const REPRICINGS_MAX: usize = 6;
+/// Ways of following the relaxation: the least worth per rent of a machine, and whether room that its
+/// mix leaves goes only to pods of the same kinds.
+const FOLLOWINGS: [(f64, bool); 3] = [(0.95, false), (0.98, false), (0.9, true)];
 /// Single types that are tried for everything at once, the most promising first.
 const ONE_TYPE_MAX: usize = 6;
 /// All single types are tried when pods × shapes are not more than this.
@@ -50,6 +53,18 @@ pub(super) fn pack(groups: &[Group], shapes: &[Shape], prices: &Prices, budgets:
     packer.run();
     let mut batches = packer.batches;
     shrink(&mut batches, groups, shapes, budgets);
+    // The same, but beginning with the whole machines of the relaxation: how strictly to follow it is
+    // a matter of taste, so that several ways are tried.
+    for (worth_least, own_only) in FOLLOWINGS {
+        let mut packer = Packer::new(groups, shapes, prices.clone(), budgets.to_vec());
+        packer.follow(worth_least, own_only);
+        packer.run();
+        let mut followed = packer.batches;
+        shrink(&mut followed, groups, shapes, budgets);
+        if pods_in(&followed) >= pods_in(&batches) && cost_of(&followed, shapes) < cost_of(&batches, shapes) {
+            batches = followed;
+        }
+    }
     let cost = cost_of(&batches, shapes);
     let placed = pods_in(&batches);
     let mut one_type = Vec::new();
@@ -130,6 +145,72 @@ impl<'a> Packer<'a> {
             }
             self.buy(shape);
         }
+    }
+
+    /// Buys the whole machines of the relaxation, as far as whole pods make up their mixes; then those
+    /// of the relaxation of what is left, as long as there are any.
+    fn follow(&mut self, worth_least: f64, own_only: bool) {
+        for _ in 0..REPRICINGS_MAX {
+            for column in std::mem::take(&mut self.prices.columns) {
+                let mut wanted = column.machines.floor().min(f64::from(u32::MAX)) as u32;
+                while wanted > 0 {
+                    let groups = self.mixed(&column, own_only);
+                    let worth: f64 = groups
+                        .iter()
+                        .map(|(group, count)| self.prices.pods[*group] * f64::from(*count))
+                        .sum();
+                    if worth < worth_least * self.shapes[column.shape].dollars_per_hour {
+                        break;
+                    }
+                    let before = self.batches.len();
+                    self.contents[column.shape] = Some(Content { groups, worth });
+                    wanted -= self.buy_up_to(column.shape, wanted);
+                    if self.batches.len() == before {
+                        break;
+                    }
+                }
+            }
+            self.prices = dual::solve_rest(self.groups, self.shapes, &self.left);
+            self.orders = orders(self.groups, self.shapes, &self.prices);
+            self.contents.fill(None);
+            if self.left.iter().all(|left| *left == 0) {
+                return;
+            }
+        }
+    }
+
+    /// Whole pods in the proportions of the column's mix; what room remains goes to what fits best.
+    fn mixed(&self, column: &Column, own_only: bool) -> Vec<(usize, u32)> {
+        let shape = &self.shapes[column.shape];
+        let (mut free, mut contents) = (shape.room, Vec::new());
+        for (members, share) in &column.mix {
+            let mut budget: Amounts = std::array::from_fn(|d| share[d].ceil() as i64 + 1);
+            let mut members = members.clone();
+            members.sort_by(|a, b| {
+                let size = |group: &usize| size(&self.groups[*group].requests, &shape.room);
+                size(b).total_cmp(&size(a))
+            });
+            for group in members {
+                let request = &self.groups[group].requests;
+                let room = std::array::from_fn(|d| budget[d].min(free[d]));
+                let mut count = times(request, &room).min(self.left[group]);
+                if count == 0 || !ports_free(self.groups, &contents, group) {
+                    continue;
+                }
+                if self.groups[group].ports.is_some() {
+                    count = 1;
+                }
+                take(&mut free, request, count);
+                take(&mut budget, request, count);
+                add(&mut contents, group, count);
+            }
+        }
+        if own_only {
+            let own: Vec<usize> =
+                column.mix.iter().flat_map(|(members, _)| members.iter().copied()).collect();
+            return fill_greedily(self.groups, shape, &own, &self.left, &contents);
+        }
+        fill_greedily(self.groups, shape, &self.orders[column.shape], &self.left, &contents)
     }
 
     /// The shape whose content is worth most per rent; among about equals the larger one.
@@ -233,17 +314,27 @@ impl<'a> Packer<'a> {
     }
 
     fn buy(&mut self, shape: usize) {
+        self.buy_up_to(shape, u32::MAX);
+    }
+
+    /// Buys the shape with its present content as often as that is there and affordable, but not more
+    /// often than `wanted`. Returns how often.
+    fn buy_up_to(&mut self, shape: usize, wanted: u32) -> u32 {
         let content = self.contents[shape].take().unwrap_or_default();
         let machine = &self.shapes[shape];
         let times = content.groups.iter().map(|(group, count)| self.left[*group] / count).min().unwrap_or(0);
         let affordable = self.budgets[machine.pool].holds(&machine.capacity);
-        let machines = times.min(u32::try_from(affordable).unwrap_or(u32::MAX)).max(1);
+        let machines = times.min(u32::try_from(affordable).unwrap_or(u32::MAX)).min(wanted);
+        if machines == 0 {
+            return 0;
+        }
         for (group, count) in &content.groups {
             self.left[*group] -= count * machines;
         }
         self.budgets[machine.pool].charge(&machine.capacity, i64::from(machines));
         self.contents[shape] = Some(content.clone());
         self.batches.push(Batch { shape, machines, contents: content.groups });
+        machines
     }
 }
 
