@@ -26,8 +26,9 @@ mod termination;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::karpenter::NodeClaim;
 use client::{CancellationToken, Informers};
-use cloud::Cloud;
+use cloud::{Cloud, InstanceId, OfferingKey};
 use scaling::consolidate::Economics;
 use tokio::task::JoinSet;
 
@@ -67,6 +68,12 @@ impl Config {
             economics: Economics::default(),
         }
     }
+}
+
+/// What was rented for a claim, if anything: with this a provider that forgets its machines at a
+/// restart is reminded of them.
+pub fn rented(claim: &NodeClaim) -> Option<(InstanceId, OfferingKey)> {
+    Some((InstanceId::new(claim::provider_id(claim)?), claim::offering(claim)?))
 }
 
 /// Scales nodes until `stop`.

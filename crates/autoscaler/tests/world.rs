@@ -1,5 +1,6 @@
 //! The autoscaler against our API server and the simulated cloud, with a tiny fake of scheduler and
 //! nodes. On paused time; assertions are on the state of the world.
+#![allow(clippy::unwrap_used, reason = "fixtures are well formed, and a refusal should end the test")]
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -16,6 +16,8 @@ const REPRICINGS_MAX: usize = 6;
 /// Ways of following the relaxation: the least worth per rent of a machine, and whether room that its
 /// mix leaves goes only to pods of the same kinds.
 const FOLLOWINGS: [(f64, bool); 3] = [(0.95, false), (0.98, false), (0.9, true)];
+/// With more groups than this only the first way is tried.
+const GROUPS_FEW: usize = 128;
 /// Single types that are tried for everything at once, the most promising first.
 const ONE_TYPE_MAX: usize = 6;
 /// All single types are tried when pods × shapes are not more than this.
@@ -49,19 +51,24 @@ pub(super) struct Packed {
 
 /// Packs the groups into machines, within the budgets of their pools.
 pub(super) fn pack(groups: &[Group], shapes: &[Shape], prices: &Prices, budgets: &[Limits]) -> Packed {
-    let mut packer = Packer::new(groups, shapes, prices.clone(), budgets.to_vec());
-    packer.run();
-    let mut batches = packer.batches;
-    shrink(&mut batches, groups, shapes, budgets);
+    let mut batches = Vec::new();
+    if groups.len() <= GROUPS_FEW {
+        let mut packer = Packer::new(groups, shapes, prices.clone(), budgets.to_vec());
+        packer.run();
+        batches = packer.batches;
+        shrink(&mut batches, groups, shapes, budgets);
+    }
     // The same, but beginning with the whole machines of the relaxation: how strictly to follow it is
     // a matter of taste, so that several ways are tried.
-    for (worth_least, own_only) in FOLLOWINGS {
+    let ways = if groups.len() <= GROUPS_FEW { FOLLOWINGS.len() } else { 1 };
+    for (worth_least, own_only) in FOLLOWINGS.into_iter().take(ways) {
         let mut packer = Packer::new(groups, shapes, prices.clone(), budgets.to_vec());
         packer.follow(worth_least, own_only);
         packer.run();
         let mut followed = packer.batches;
         shrink(&mut followed, groups, shapes, budgets);
-        if pods_in(&followed) >= pods_in(&batches) && cost_of(&followed, shapes) < cost_of(&batches, shapes) {
+        let (more, same) = (pods_in(&followed) > pods_in(&batches), pods_in(&followed) == pods_in(&batches));
+        if more || same && cost_of(&followed, shapes) < cost_of(&batches, shapes) {
             batches = followed;
         }
     }
