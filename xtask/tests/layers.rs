@@ -60,7 +60,8 @@ const RESERVED: &[(&str, &[&str])] = &[
 /// The normal dependencies among our own crates.
 fn own_dependencies() -> BTreeMap<String, Vec<String>> {
     let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
-    let metadata = MetadataCommand::new().manifest_path(manifest).no_deps().exec().expect("cargo metadata works");
+    let metadata =
+        MetadataCommand::new().manifest_path(manifest).no_deps().exec().expect("cargo metadata works");
     let own: Vec<String> = metadata.packages.iter().map(|package| package.name.to_string()).collect();
     metadata
         .packages
@@ -109,7 +110,9 @@ fn dependencies_point_to_lower_layers() {
     assert!(dependencies.len() >= LAYERS.len(), "every crate of LAYERS exists: {:?}", dependencies.keys());
     let objections: Vec<String> = dependencies
         .iter()
-        .flat_map(|(dependent, known)| known.iter().filter_map(move |dependency| objection(dependent, dependency)))
+        .flat_map(|(dependent, known)| {
+            known.iter().filter_map(move |dependency| objection(dependent, dependency))
+        })
         .collect();
     assert!(objections.is_empty(), "layering is violated:\n{}", objections.join("\n"));
 }

@@ -1,5 +1,7 @@
 //! Black-box tests of the binary: real processes, HTTPS, simulated nodes.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;

@@ -97,7 +97,8 @@ mod tests {
         let server = TestServer::start().await;
         let informer = server.informers().of::<ConfigMap>();
         informer.synced().await;
-        let fixture = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v"}});
+        let fixture =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v"}});
         let created: ConfigMap = server.create(fixture).await;
         let seen = server
             .eventually("the informer sees the ConfigMap", || {

@@ -16,10 +16,13 @@ use scaling::hpa::{
 
 use super::usage::Usages;
 
+/// Why a metric says nothing: a reason in CamelCase and a message.
+pub(super) type Silence = (&'static str, String);
+
 /// What the metrics of an autoscaler say.
 pub(super) struct Evaluation {
-    /// For each metric: its name and what it asks for, or the reason and message why it says nothing.
-    pub proposals: Vec<Result<(String, Proposal), (&'static str, String)>>,
+    /// For each metric: its name and what it asks for, or why it says nothing.
+    pub proposals: Vec<Result<(String, Proposal), Silence>>,
     /// What the status shows of each metric that says something.
     pub statuses: Vec<MetricStatus>,
 }
@@ -27,7 +30,7 @@ pub(super) struct Evaluation {
 impl Evaluation {
     /// The replicas asked for and the name of the metric that asks for most, or why nothing may be
     /// done: all metrics are silent, or some are and the others would scale down.
-    pub fn outcome(&self, current: i32) -> Result<(i32, String), (&'static str, String)> {
+    pub fn outcome(&self, current: i32) -> Result<(i32, String), Silence> {
         let spoken = self.proposals.iter().filter_map(|proposal| proposal.as_ref().ok());
         // Of equal proposals the first one counts, as upstream.
         let most = spoken.rev().max_by_key(|(_, proposal)| proposal.replicas);
@@ -77,7 +80,7 @@ fn evaluate_one(
     usages: &Usages,
     current: i32,
     now: Timestamp,
-) -> Result<(String, Proposal, MetricStatus), (&'static str, String)> {
+) -> Result<(String, Proposal, MetricStatus), Silence> {
     let (resource, container, metric_target) = match (&spec.resource, &spec.container_resource) {
         (Some(source), _) => (source.name.as_str(), None, &source.target),
         (_, Some(source)) => (source.name.as_str(), Some(source.container.as_str()), &source.target),

@@ -1,5 +1,7 @@
 //! The controllers against the real API server, in process and on a paused clock, with a kubelet
 //! that only pretends. The tests assert on the state of the world.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(missing_docs)]
 
 mod cron_job;

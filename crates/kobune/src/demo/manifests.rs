@@ -22,7 +22,7 @@ pub async fn apply_all(client: &kube::Client, rps: f64) -> Result<()> {
         ("/apis/karpenter.sh/v1/nodepools/spot", pool("spot", "spot", 10, json!({"cpu": "400"}))),
         ("/api/v1/namespaces/default/services/shop", service()),
         ("/apis/apps/v1/namespaces/default/deployments/shop", deployment()),
-        ("/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers/shop", autoscaler()),
+        ("/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers/shop", autoscaler((3, 200))),
     ] {
         apply(client, path, &object).await.with_context(|| format!("the demo's {path} was refused"))?;
     }
@@ -41,7 +41,8 @@ pub async fn set_traffic(client: &kube::Client, rps: f64) -> Result<()> {
     Ok(())
 }
 
-async fn apply(client: &kube::Client, path: &str, object: &Value) -> Result<()> {
+/// Applies an object at its path.
+pub async fn apply(client: &kube::Client, path: &str, object: &Value) -> Result<()> {
     let request = Request::builder()
         .method(Method::PATCH)
         .uri(format!("{path}?fieldManager=kobune-demo&fieldValidation=Strict"))
@@ -100,12 +101,13 @@ fn deployment() -> Value {
     })
 }
 
-fn autoscaler() -> Value {
+/// An autoscaler that aims at [`CPU_TARGET_PERCENT`], between the least and the most replicas given.
+pub fn autoscaler((least, most): (i32, i32)) -> Value {
     json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": APP},
         "spec": {
             "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": APP},
-            "minReplicas": 3, "maxReplicas": 200,
+            "minReplicas": least, "maxReplicas": most,
             "metrics": [{"type": "Resource", "resource": {
                 "name": "cpu", "target": {"type": "Utilization", "averageUtilization": CPU_TARGET_PERCENT as i32}
             }}],

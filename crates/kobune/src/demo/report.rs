@@ -3,6 +3,7 @@
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
 
+use super::load::Requests;
 use super::story::Told;
 use super::world::View;
 
@@ -22,9 +23,22 @@ pub fn print(told: &Told) {
     right_align(&mut steps, &[1]);
     println!("\n{steps}\n");
 
+    match &told.after.requests {
+        None => print_costs(told),
+        Some(requests) => print_requests(told, requests),
+    }
+}
+
+fn print_costs(told: &Told) {
     let mut costs = table(&["", "requests/s", "pods", "nodes", "$/h"]);
-    for (when, view) in [("before", &told.before), ("peak", &told.peak), ("after", &told.after)] {
-        costs.add_row(row(when, view));
+    for (when, view) in moments(told) {
+        costs.add_row([
+            when.to_owned(),
+            format!("{:.0}", view.rps),
+            view.ready.to_string(),
+            view.nodes_text(),
+            format!("{:.3}", view.dollars_per_hour),
+        ]);
     }
     right_align(&mut costs, &[1, 2, 4]);
     println!("{costs}\n");
@@ -37,14 +51,32 @@ pub fn print(told: &Told) {
     );
 }
 
-fn row(when: &str, view: &View) -> [String; 5] {
-    [
-        when.to_owned(),
-        format!("{:.0}", view.rps),
-        view.ready.to_string(),
-        view.nodes_text(),
-        format!("{:.3}", view.dollars_per_hour),
-    ]
+fn print_requests(told: &Told, total: &Requests) {
+    let mut table = table(&["", "requests/s", "served", "answered in", "CPU per pod", "pods"]);
+    for (when, view) in moments(told) {
+        table.add_row([
+            when.to_owned(),
+            format!("{:.0}", view.rps),
+            format!("{:.0} %", view.served * 100.0),
+            view.requests.map(|requests| requests.latency_text()).unwrap_or_default(),
+            format!("{:.0}m", view.cpu_milli),
+            view.ready.to_string(),
+        ]);
+    }
+    right_align(&mut table, &[1, 2, 3, 4, 5]);
+    println!("{table}\n");
+    let failed = |view: &View| view.requests.map_or(0, |requests| requests.failed);
+    println!(
+        "{} requests answered; {} turned away or failed, {} of them while there were too few pods; {:.1} s in all.",
+        total.answered,
+        total.failed,
+        failed(&told.peak) - failed(&told.before),
+        told.took.as_secs_f64()
+    );
+}
+
+fn moments(told: &Told) -> [(&'static str, &View); 3] {
+    [("before", &told.before), ("peak", &told.peak), ("after", &told.after)]
 }
 
 fn table(header: &[&str]) -> Table {

@@ -41,16 +41,19 @@ impl Screen {
     /// Shows how things stand.
     pub fn show(&self, elapsed: Duration, view: &View) {
         let text = format!(
-            "{:>5.1} s │ {:>5.0} rps, {:>3.0} % served │ cpu {:>4.0}m │ pods {:>3} ready, {:>3} pending, {:>3} wanted │ nodes {} │ ${:.3}/h",
+            "{:>5.1} s │ {:>5.0} rps, {:>3.0} % served │ cpu {:>4.0}m │ pods {:>3} ready, {:>3} {}, {:>3} wanted │ {}",
             elapsed.as_secs_f64(),
             view.rps,
             view.served * 100.0,
             view.cpu_milli,
             view.ready,
-            view.pending,
+            if view.requests.is_some() { view.pods.saturating_sub(view.ready) } else { view.pending },
+            if view.requests.is_some() { "starting" } else { "pending" },
             view.wanted,
-            view.nodes_text(),
-            view.dollars_per_hour,
+            match &view.requests {
+                None => format!("nodes {} │ ${:.3}/h", view.nodes_text(), view.dollars_per_hour),
+                Some(requests) => format!("answers in {}", requests.latency_text()),
+            }
         );
         if self.is_terminal {
             self.line.set_message(text);

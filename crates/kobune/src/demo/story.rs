@@ -5,7 +5,6 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use tokio::time::Instant;
 
-use super::manifests::{CPU_REQUEST_MILLI, CPU_TARGET_PERCENT, set_traffic};
 use super::screen::Screen;
 use super::world::{View, World};
 
@@ -16,12 +15,36 @@ const PHASE_MAX: Duration = Duration::from_secs(60);
 /// How long nothing may change until a phase counts as settled.
 const SETTLED: Duration = Duration::from_millis(2500);
 
-/// The traffic.
+/// The traffic, and what it should lead to.
 pub struct Scenario {
+    /// What is deployed, in a sentence.
+    pub opening: &'static str,
     /// Requests per second in calm.
     pub traffic: f64,
     /// Requests per second in the rush.
     pub peak: f64,
+    /// CPU that a pod should use, in millicores.
+    pub target_milli: f64,
+    /// How many times that it may use for the autoscaler to have nothing to do. Real CPU time varies a bit.
+    pub tolerance: f64,
+    /// Whether nodes are bought for the pods.
+    pub buys_nodes: bool,
+}
+
+impl Scenario {
+    /// Whether the pods use about what the autoscaler aims at.
+    fn is_balanced(&self, view: &View) -> bool {
+        view.cpu_milli < self.target_milli * self.tolerance
+    }
+
+    /// Whether the autoscaler has done what it can about the traffic and everything is served.
+    fn is_calm(&self, view: &View) -> bool {
+        view.ready > 0
+            && view.ready == view.pods
+            && view.wanted > 0
+            && view.is_served()
+            && self.is_balanced(view)
+    }
 }
 
 /// What happened, for the report.
@@ -49,45 +72,24 @@ pub struct Told {
 /// A step of the story: a text, and what in the world shows that it has happened.
 type Step<'a> = (&'static str, Box<dyn Fn(&View) -> Option<String> + 'a>);
 
-/// Tells the story on a cluster that runs the demo's application.
-pub async fn tell(
-    client: &kube::Client,
-    world: &World,
-    scenario: &Scenario,
-    screen: &Screen,
-) -> Result<Told> {
+/// Tells the story on a cluster that runs the demo's application in calm traffic.
+pub async fn tell(world: &World, scenario: &Scenario, screen: &Screen) -> Result<Told> {
     let began = Instant::now();
-    screen.say(&format!(
-        "An app, its HPA and two node pools (a small on-demand base, spot above it); {} requests/s.",
-        scenario.traffic
-    ));
+    screen.say(&format!("{}; {} requests/s.", scenario.opening, scenario.traffic));
     let mut peaks = Peaks::default();
-    let before = settle(world, screen, began, &mut peaks, |view| view.ready > 0 && is_balanced(view)).await?;
-    screen.say(&format!(
-        "Calm: {} pods on {} nodes for ${:.3}/h.\n",
-        before.ready,
-        before.nodes_text(),
-        before.dollars_per_hour
-    ));
+    let before = settle(world, screen, began, &mut peaks, |view| scenario.is_calm(view)).await?;
+    screen.say(&format!("Calm: {}.\n", before.standing()));
 
     screen.say(&format!("Traffic rises to {} requests/s.", scenario.peak));
-    set_traffic(client, scenario.peak).await?;
+    world.set_traffic(scenario.peak).await?;
     let mut peaks = Peaks::default();
-    let up = follow(world, screen, began, &mut peaks, rising(&before)).await?;
-    let peak = settle(world, screen, began, &mut peaks, |view| {
-        view.served >= 1.0 && view.pending == 0 && is_balanced(view)
-    })
-    .await?;
-    screen.say(&format!(
-        "Peak: {} pods on {} nodes for ${:.3}/h.\n",
-        peak.ready,
-        peak.nodes_text(),
-        peak.dollars_per_hour
-    ));
+    let up = follow(world, screen, began, &mut peaks, rising(&before, scenario)).await?;
+    let peak = settle(world, screen, began, &mut peaks, |view| scenario.is_calm(view)).await?;
+    screen.say(&format!("Peak: {}.\n", peak.standing()));
 
     screen.say(&format!("Traffic falls back to {} requests/s.", scenario.traffic));
-    set_traffic(client, scenario.traffic).await?;
-    let down = follow(world, screen, began, &mut peaks, falling(&before, &peak)).await?;
+    world.set_traffic(scenario.traffic).await?;
+    let down = follow(world, screen, began, &mut peaks, falling(&before, &peak, scenario)).await?;
     let after = settle(world, screen, began, &mut peaks, |view| view.pending == 0).await?;
     Ok(Told {
         up,
@@ -102,15 +104,9 @@ pub async fn tell(
     })
 }
 
-/// Whether the pods use about what the autoscaler aims at.
-fn is_balanced(view: &View) -> bool {
-    let ratio = view.cpu_milli / (CPU_REQUEST_MILLI * CPU_TARGET_PERCENT / 100.0);
-    ratio < 1.12
-}
-
-fn rising(before: &View) -> Vec<Step<'_>> {
-    let target_milli = CPU_REQUEST_MILLI * CPU_TARGET_PERCENT / 100.0;
-    vec![
+fn rising<'a>(before: &'a View, scenario: &Scenario) -> Vec<Step<'a>> {
+    let target_milli = scenario.target_milli;
+    let mut steps: Vec<Step<'a>> = vec![
         (
             "① metrics rise",
             Box::new(move |view| {
@@ -135,35 +131,45 @@ fn rising(before: &View) -> Vec<Step<'_>> {
             Box::new(move |view| {
                 let created =
                     view.pods > before.pods && view.pods >= usize::try_from(view.replicas).unwrap_or(0);
-                created.then(|| format!("{} pods, {} of them pending", view.pods, view.pending))
+                created.then(|| match view.requests {
+                    None => format!("{} pods, {} of them pending", view.pods, view.pending),
+                    Some(_) => format!("{} pods, {} of them ready", view.pods, view.ready),
+                })
             }),
         ),
-        (
+    ];
+    if scenario.buys_nodes {
+        steps.push((
             "⑤ nodes bought",
             Box::new(move |view| {
                 (view.node_count() > before.node_count())
                     .then(|| format!("{} → {}", before.nodes_text(), view.nodes_text()))
             }),
-        ),
-        (
-            "⑥ all traffic served",
-            Box::new(move |view| {
-                let served = view.served >= 1.0 && view.ready > before.ready && view.pending == 0;
-                served.then(|| format!("{} pods ready on {} nodes", view.ready, view.nodes_ready))
-            }),
-        ),
-    ]
+        ));
+    }
+    steps.push((
+        "⑥ all traffic served",
+        Box::new(move |view| {
+            let served = view.is_served() && view.ready > before.ready && view.ready == view.pods;
+            served.then(|| match &view.requests {
+                None => format!("{} pods ready on {} nodes", view.ready, view.nodes_ready),
+                Some(requests) => {
+                    format!("{} pods ready, answers in {}", view.ready, requests.latency_text())
+                }
+            })
+        }),
+    ));
+    steps
 }
 
-fn falling<'a>(before: &'a View, peak: &'a View) -> Vec<Step<'a>> {
-    vec![
-        (
-            "⑦ replicas reduced",
-            Box::new(move |view| {
-                (view.replicas <= before.replicas + 1)
-                    .then(|| format!("{} → {}", peak.replicas, view.replicas))
-            }),
-        ),
+fn falling<'a>(before: &'a View, peak: &'a View, scenario: &Scenario) -> Vec<Step<'a>> {
+    let reduced: Step<'a> = (
+        "⑦ replicas reduced",
+        Box::new(move |view| {
+            (view.replicas <= before.replicas + 1).then(|| format!("{} → {}", peak.replicas, view.replicas))
+        }),
+    );
+    let returned: Step<'a> = if scenario.buys_nodes {
         (
             "⑧ nodes returned",
             Box::new(move |view| {
@@ -171,8 +177,17 @@ fn falling<'a>(before: &'a View, peak: &'a View) -> Vec<Step<'a>> {
                     && view.dollars_per_hour < peak.dollars_per_hour;
                 returned.then(|| format!("{} → {}", peak.nodes_text(), view.nodes_text()))
             }),
-        ),
-    ]
+        )
+    } else {
+        (
+            "⑧ containers gone",
+            Box::new(move |view| {
+                let gone = view.leaving == 0 && view.pods <= before.pods + 1;
+                gone.then(|| format!("{} → {} pods", peak.pods, view.pods))
+            }),
+        )
+    };
+    vec![reduced, returned]
 }
 
 /// Notes each step when the world shows it, in order.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::Result;
 use api::karpenter::NodeClaim;
 use api::names;
 use cluster::{Informer, Informers};
@@ -9,7 +10,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 
-use super::manifests::{APP, CPU_LIMIT_MILLI, CPU_PER_REQUEST_MILLI};
+use super::load::{Load, Requests};
+use super::manifests::{self, APP, CPU_LIMIT_MILLI, CPU_PER_REQUEST_MILLI};
 
 /// Informers of everything that the demo shows.
 pub struct World {
@@ -20,6 +22,15 @@ pub struct World {
     autoscalers: Informer<HorizontalPodAutoscaler>,
     services: Informer<Service>,
     usage: Informer<api::usage::NodeUsage>,
+    traffic: Traffic,
+}
+
+/// Where the requests come from.
+pub enum Traffic {
+    /// There are none: simulated pods use CPU as if there were, by an annotation of the Service.
+    Simulated(kube::Client),
+    /// From a client in this process.
+    Real(Load),
 }
 
 /// The world at one moment.
@@ -27,7 +38,7 @@ pub struct World {
 pub struct View {
     /// Requests per second offered.
     pub rps: f64,
-    /// Share of them that the ready pods can serve, from 0 to 1.
+    /// Share of them that is served, or that the ready pods can serve if simulated; from 0 to 1.
     pub served: f64,
     /// CPU per running pod in millicores, as last reported.
     pub cpu_milli: f64,
@@ -41,12 +52,16 @@ pub struct View {
     pub pending: usize,
     /// Those of them that serve.
     pub ready: usize,
+    /// Pods on their way out.
+    pub leaving: usize,
     /// Nodes ordered or there, by capacity type.
     pub nodes: BTreeMap<String, usize>,
     /// Nodes that take pods.
     pub nodes_ready: usize,
     /// What the nodes cost, in dollars per hour.
     pub dollars_per_hour: f64,
+    /// What became of the requests, if they are real.
+    pub requests: Option<Requests>,
 }
 
 impl View {
@@ -60,12 +75,36 @@ impl View {
         let parts: Vec<_> = self.nodes.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         if parts.is_empty() { "0".to_owned() } else { parts.join(" + ") }
     }
+
+    /// Whether all of the traffic is served.
+    pub fn is_served(&self) -> bool {
+        self.served > 0.995
+    }
+
+    /// What the pods cost where nodes are bought, and how quickly they answer where requests are real.
+    pub fn standing(&self) -> String {
+        match &self.requests {
+            None => format!(
+                "{} pods on {} nodes for ${:.3}/h",
+                self.ready,
+                self.nodes_text(),
+                self.dollars_per_hour
+            ),
+            Some(requests) => {
+                format!(
+                    "{} pods, {:.0} % served in {}",
+                    self.ready,
+                    self.served * 100.0,
+                    requests.latency_text()
+                )
+            }
+        }
+    }
 }
 
 impl World {
     /// Starts to watch.
-    pub fn new(client: &kube::Client) -> Self {
-        let informers = Informers::new(client.clone());
+    pub fn new(informers: &Informers, traffic: Traffic) -> Self {
         Self {
             pods: informers.of(),
             nodes: informers.of(),
@@ -74,14 +113,26 @@ impl World {
             autoscalers: informers.of(),
             services: informers.of(),
             usage: informers.of(),
+            traffic,
         }
+    }
+
+    /// Sets the requests per second offered to the application.
+    pub async fn set_traffic(&self, rps: f64) -> Result<()> {
+        match &self.traffic {
+            Traffic::Simulated(client) => manifests::set_traffic(client, rps).await?,
+            Traffic::Real(load) => load.set_rate(rps),
+        }
+        Ok(())
     }
 
     /// The world now.
     pub fn view(&self) -> View {
         let mut view = View::default();
         self.pods.for_each(|pod| {
-            if pod.metadata.deletion_timestamp.is_none() {
+            if pod.metadata.deletion_timestamp.is_some() {
+                view.leaving += 1;
+            } else {
                 view.pods += 1;
                 view.pending += usize::from(pod.spec.as_ref().is_none_or(|spec| spec.node_name.is_none()));
                 view.ready += usize::from(is_ready(pod));
@@ -110,12 +161,15 @@ impl World {
     }
 
     fn measure_traffic(&self, view: &mut View) {
-        if let Some(service) = self.services.get("default", APP) {
-            let annotation = service.metadata.annotations.as_ref().and_then(|all| all.get(names::SIM_RPS));
-            view.rps = annotation.and_then(|rps| rps.parse().ok()).unwrap_or(0.0);
+        match &self.traffic {
+            Traffic::Simulated(_) => self.simulated_traffic(view),
+            Traffic::Real(load) => {
+                let requests = load.requests();
+                view.rps = load.rate();
+                view.served = requests.recent_share;
+                view.requests = Some(requests);
+            }
         }
-        let per_pod = CPU_LIMIT_MILLI / CPU_PER_REQUEST_MILLI;
-        view.served = if view.rps > 0.0 { (view.ready as f64 * per_pod / view.rps).min(1.0) } else { 1.0 };
         let (mut cpu, mut measured) = (0, 0);
         self.usage.for_each(|node| {
             for pod in &node.pods {
@@ -125,9 +179,19 @@ impl World {
         });
         view.cpu_milli = if measured > 0 { cpu as f64 / f64::from(measured) } else { 0.0 };
     }
+
+    fn simulated_traffic(&self, view: &mut View) {
+        if let Some(service) = self.services.get("default", APP) {
+            let annotation = service.metadata.annotations.as_ref().and_then(|all| all.get(names::SIM_RPS));
+            view.rps = annotation.and_then(|rps| rps.parse().ok()).unwrap_or(0.0);
+        }
+        let per_pod = CPU_LIMIT_MILLI / CPU_PER_REQUEST_MILLI;
+        view.served = if view.rps > 0.0 { (view.ready as f64 * per_pod / view.rps).min(1.0) } else { 1.0 };
+    }
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// Whether a pod serves.
+pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }

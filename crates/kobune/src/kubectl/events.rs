@@ -78,8 +78,8 @@ fn last_seen(event: &Event) -> Option<jiff::Timestamp> {
 pub fn age(seconds: i64) -> String {
     match seconds {
         ..120 => format!("{}s", seconds.max(0)),
-        ..7200 => format!("{}m", seconds / 60),
-        ..172_800 => format!("{}h", seconds / 3600),
+        120..7200 => format!("{}m", seconds / 60),
+        7200..172_800 => format!("{}h", seconds / 3600),
         _ => format!("{}d", seconds / 86_400),
     }
 }
