@@ -57,7 +57,7 @@ pub fn resync(tolerance: Duration) -> bool {
     stepped
 }
 
-/// The moment `elapsed` after `since` on tokio's clock, as a deadline to sleep until.
+/// A wall-clock time as a deadline on tokio's clock to sleep until; now, if it has passed already.
 pub fn instant_of(wall: Timestamp) -> Instant {
     let ahead = wall.duration_since(now());
     match Duration::try_from(ahead) {

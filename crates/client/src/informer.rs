@@ -19,6 +19,8 @@ use crate::watch::{Page, RawEvent, fetch, lines};
 const PAGE: usize = 2000;
 /// The server ends a watch after this long; below the 290 s at which idle connections are dropped.
 const WATCH_SECONDS: u64 = 285;
+/// A watch that ends sooner has failed.
+const WATCH_MIN: Duration = Duration::from_secs(1);
 /// A watch that stays silent this long past its own end is taken for dead.
 const WATCH_GRACE: Duration = Duration::from_secs(30);
 
@@ -357,8 +359,11 @@ impl<K: Object> Reflector<K> {
     /// Watches from `version` on, reconnecting, until the version is too old.
     async fn follow(&self, mut version: String, backoff: &mut Backoff) {
         loop {
+            let began = tokio::time::Instant::now();
             match self.watch(&mut version).await {
-                Ok(WatchEnd::Resume) => backoff.reset(),
+                Ok(WatchEnd::Resume) if began.elapsed() >= WATCH_MIN => backoff.reset(),
+                // A server that ends watches at once, at its shutdown for one, is not to be hammered.
+                Ok(WatchEnd::Resume) => tokio::time::sleep(backoff.next_delay()).await,
                 Ok(WatchEnd::Relist) => return,
                 Err(kube::Error::Api(status)) if status.code == 410 => return,
                 Err(error) => {
@@ -380,9 +385,7 @@ impl<K: Object> Reflector<K> {
             }
             let body = fetch(&self.client, &uri).await?;
             let page: Page<'_> = serde_json::from_slice(&body).map_err(kube::Error::SerdeError)?;
-            for item in page.items {
-                objects.push(serde_json::from_str(item.get()).map_err(kube::Error::SerdeError)?);
-            }
+            objects.extend(page.items.iter().filter_map(|item| parse(item.get())));
             token = page.metadata.r#continue;
             if token.is_empty() {
                 self.informer.replace(objects);
@@ -424,13 +427,13 @@ impl<K: Object> Reflector<K> {
             *version = bookmark.metadata.resource_version;
             return Ok(WatchEnd::Resume);
         }
-        let object: K = serde_json::from_str(event.object.get()).map_err(kube::Error::SerdeError)?;
-        if let Some(seen) = &object.meta().resource_version {
-            version.clone_from(seen);
-        }
-        match event.r#type {
-            "DELETED" => self.informer.delete(object),
-            _ => self.informer.apply(object),
+        // Go on from here even if the object cannot be parsed.
+        let marker: Bookmark = serde_json::from_str(event.object.get()).map_err(kube::Error::SerdeError)?;
+        *version = marker.metadata.resource_version;
+        match (event.r#type, parse::<K>(event.object.get())) {
+            (_, None) => {}
+            ("DELETED", Some(object)) => self.informer.delete(object),
+            (_, Some(object)) => self.informer.apply(object),
         }
         Ok(WatchEnd::Resume)
     }
@@ -448,6 +451,20 @@ impl<K: Object> Reflector<K> {
     }
 }
 
+/// An object from the wire. One that does not have the type's form is said and left out: one bad object
+/// must not blind a controller to all others.
+fn parse<K: Object>(raw: &str) -> Option<K> {
+    match serde_json::from_str(raw) {
+        Ok(object) => Some(object),
+        Err(error) => {
+            let start: String = raw.chars().take(200).collect();
+            tracing::error!(kind = %K::kind(&()), %error, %start, "an object cannot be read and is left out");
+            None
+        }
+    }
+}
+
+/// The part of an object that tells where a watch is.
 #[derive(serde::Deserialize)]
 struct Bookmark {
     metadata: BookmarkMeta,

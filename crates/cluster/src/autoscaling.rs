@@ -1,9 +1,7 @@
 //! The node autoscaler on the simulated cloud, whose machines become simulated nodes.
 
 use api::karpenter::NodeClaim;
-use api::names;
 use client::{CancellationToken, Informers};
-use cloud::{CapacityType, InstanceId, OfferingKey};
 use cloud_sim::{Catalogue, Config, Hooks, Machine, SimCloud};
 use simnodes::{NodeSpec, SimNodes};
 use std::sync::Arc;
@@ -70,17 +68,9 @@ async fn boot(nodes: SimNodes, machine: Machine) {
 
 /// Tells the cloud of a machine that a former process rented, as its claim remembers it.
 fn adopt(cloud: &SimCloud, claim: &NodeClaim) {
-    let Some(id) = claim.status.as_ref().and_then(|status| status.provider_id.as_deref()) else { return };
-    let label = |key: &str| claim.metadata.labels.as_ref().and_then(|labels| labels.get(key)).cloned();
-    let (Some(instance_type), Some(zone), Some(capacity)) =
-        (label(names::INSTANCE_TYPE), label(names::ZONE), label(names::CAPACITY_TYPE))
-    else {
-        return;
-    };
-    let capacity_type = if capacity == "spot" { CapacityType::Spot } else { CapacityType::OnDemand };
-    let offering = OfferingKey { instance_type: instance_type.into(), zone: zone.into(), capacity_type };
+    let Some((id, offering)) = autoscaler::rented(claim) else { return };
     let name = claim.metadata.name.as_deref().unwrap_or("");
-    if !cloud.adopt(name, InstanceId::new(id), offering) {
+    if !cloud.adopt(name, id, offering) {
         tracing::warn!(claim = name, "the catalogue no longer has this claim's instance type");
     }
 }

@@ -92,6 +92,11 @@ impl Cluster {
         }
         if let Some(node) = self.real_node.take() {
             node.stop().await;
+        } else if self.runtime == RuntimeInUse::PrivateContainerd
+            && let Err(error) = real_node::clean_up(&self.options.data_dir).await
+        {
+            // The start failed after containerd was launched and before there was a node on it.
+            tracing::error!(%error, "the private containerd left something behind");
         }
         if let Err(error) = self.store.close().await {
             tracing::error!(%error, "the store did not close cleanly; what was acknowledged is on disk");

@@ -30,6 +30,8 @@ mod stateful_set;
 mod template;
 mod written;
 
+use std::time::Duration;
+
 use client::{CancellationToken, Informers};
 use tokio::task::JoinSet;
 
@@ -45,6 +47,9 @@ pub struct Config {
     /// PEM certificates published as `kube-root-ca.crt` in every namespace; nothing if empty.
     pub root_ca: String,
 }
+
+/// How long a controller that panicked is left alone.
+const RESTART: Duration = Duration::from_secs(1);
 
 type Run = fn(Context) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -75,8 +80,18 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 pub async fn run(config: Config, which: impl Fn(&str) -> bool, stop: CancellationToken) {
     let context = Context::new(config.client, config.informers, config.root_ca, stop);
     let mut running = JoinSet::new();
-    for (_, start) in CONTROLLERS.iter().filter(|(name, _)| which(name)) {
-        running.spawn(start(context.clone()));
+    for (name, start) in CONTROLLERS.iter().filter(|(name, _)| which(name)) {
+        running.spawn(keep_running(name, *start, context.clone()));
     }
     while running.join_next().await.is_some() {}
+}
+
+/// Runs a controller again if it panics: the others, and the cluster, go on meanwhile.
+async fn keep_running(name: &str, start: Run, context: Context) {
+    while let Err(panic) = tokio::spawn(start(context.clone())).await {
+        tracing::error!(controller = name, %panic, "a controller panicked; starting it again");
+        if context.stop.run_until_cancelled(tokio::time::sleep(RESTART)).await.is_none() {
+            return;
+        }
+    }
 }

@@ -84,6 +84,8 @@ struct SimNode {
     reported: Option<(Vec<PodUsage>, Instant)>,
     /// When what it reports last changed.
     changed: Instant,
+    /// When its Lease is due; `None` until it was written once.
+    next_lease: Option<Instant>,
 }
 
 /// Where a pod stands in its life, as far as the engine has brought it.
@@ -236,14 +238,14 @@ impl Engine {
         }
         self.addresses += 1;
         let ip = address(172, 16, self.addresses);
-        self.played.insert(name.to_owned(), SimNode { uid, ip, reported: None, changed: Instant::now() });
-        // Spread the renewals of nodes that appear together over the interval.
-        let share = base::rng::below(1000) as f64 / 1000.0;
+        self.played.insert(
+            name.to_owned(),
+            SimNode { uid, ip, reported: None, changed: Instant::now(), next_lease: None },
+        );
         if !is_ready(&node) {
             self.revive(name).await;
         }
         self.at(Instant::now(), Task::Lease(name.to_owned()));
-        self.at(Instant::now() + self.config.lease_interval.mul_f64(share), Task::Lease(name.to_owned()));
         // Pods may have been bound before the node was known here.
         let mut waiting = Vec::new();
         self.pods.for_each(|pod| {
@@ -296,6 +298,8 @@ impl Engine {
         }
         match phase_of(pod) {
             "Pending" | "" => Some((Transition::Start, self.config.pod_start)),
+            // Declared unready with its node, which has come back since.
+            "Running" if !is_pod_ready(pod) => Some((Transition::Start, RETRY)),
             "Running" if restart_policy(pod) != "Always" => Some((Transition::Complete, self.config.job_run)),
             _ => None,
         }
@@ -338,6 +342,12 @@ impl Engine {
         else {
             return;
         };
+        let node_ready =
+            node_of(&pod).and_then(|node| self.nodes.get("", node)).is_some_and(|node| is_ready(&node));
+        if transition == Transition::Start && !node_ready {
+            self.due_in(key, Transition::Start, RETRY);
+            return;
+        }
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let api: Api<Pod> = Api::namespaced(self.client.clone(), &namespace);
         let name = pod.metadata.name.clone().unwrap_or_default();
@@ -377,10 +387,14 @@ impl Engine {
                 Err(error) => {
                     tracing::debug!(?task, %error, "a simulated node's call failed; trying again");
                     tokio::time::sleep(RETRY).await;
-                    inbox.note(|changes| {
-                        if let Task::Pod(key) = task {
+                    inbox.note(|changes| match task {
+                        Task::Pod(key) => {
                             changes.pods.insert(key);
                         }
+                        Task::Lease(name) => {
+                            changes.nodes.insert(name);
+                        }
+                        Task::Load => changes.load = true,
                     });
                 }
             }
@@ -388,11 +402,17 @@ impl Engine {
     }
 
     async fn renew(&mut self, name: &str) {
-        if !self.played.contains_key(name) {
-            return;
-        }
+        let Some(played) = self.played.get_mut(name) else { return };
         let Some(node) = self.nodes.get("", name) else { return };
-        self.at(Instant::now() + self.config.lease_interval, Task::Lease(name.to_owned()));
+        let (now, interval) = (Instant::now(), self.config.lease_interval);
+        let next = match played.next_lease {
+            Some(due) if due > now => return,
+            Some(_) => now + interval,
+            // Spread the renewals of nodes that appear together over the interval.
+            None => now + interval.mul_f64(base::rng::below(1000) as f64 / 1000.0),
+        };
+        played.next_lease = Some(next);
+        self.at(next, Task::Lease(name.to_owned()));
         let lease = node::lease(&node, self.config.lease_interval);
         let api: Api<Lease> = Api::namespaced(self.client.clone(), names::NODE_LEASE_NAMESPACE);
         let name = name.to_owned();
@@ -505,6 +525,11 @@ fn node_of(pod: &Pod) -> Option<&str> {
 
 fn phase_of(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or("")
+}
+
+fn is_pod_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 fn restart_policy(pod: &Pod) -> &str {

@@ -20,10 +20,13 @@ pub(crate) fn status_patch(pod: &Pod, stage: Stage, ip: &str, host_ip: &str, now
     let init = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
     let known_start = pod.status.as_ref().and_then(|status| status.start_time.as_ref());
     let start = known_start.map_or_else(|| now.to_owned(), |time| base::clock::rfc3339(time.0));
+    // Containers that run already go on: they are only declared ready again.
+    let was_running = pod.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Running");
+    let changed = if running && was_running { start.as_str() } else { now };
     let mut status = json!({
         "phase": if running { "Running" } else { "Succeeded" },
         "conditions": conditions(pod, running, now),
-        "containerStatuses": containers.iter().map(|c| container(pod, c, running, &start, now)).collect::<Vec<_>>(),
+        "containerStatuses": containers.iter().map(|c| container(pod, c, running, &start, changed)).collect::<Vec<_>>(),
         "startTime": start,
         "podIP": ip,
         "podIPs": [{"ip": ip}],
@@ -33,7 +36,7 @@ pub(crate) fn status_patch(pod: &Pod, stage: Stage, ip: &str, host_ip: &str, now
     if !init.is_empty() {
         let sidecar = |c: &Container| c.restart_policy.as_deref() == Some("Always");
         let statuses: Vec<_> =
-            init.iter().map(|c| container(pod, c, running && sidecar(c), &start, now)).collect();
+            init.iter().map(|c| container(pod, c, running && sidecar(c), &start, changed)).collect();
         status["initContainerStatuses"] = Value::Array(statuses);
     }
     json!({ "status": status })

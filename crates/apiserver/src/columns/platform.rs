@@ -76,8 +76,8 @@ pub const DECISION: &[Heading] = &[
 
 /// One Decision.
 pub fn decision(object: &Value, now: Timestamp) -> Row {
-    let subject = format!("{}/{}", text(object, "/spec/subject/kind"), text(object, "/spec/subject/name"));
-    row![name(object), subject, text(object, "/spec/summary"), age(object, now)]
+    let subject = format!("{}/{}", text(object, "/subject/kind"), text(object, "/subject/name"));
+    row![name(object), subject, text(object, "/latest/summary"), age(object, now)]
 }
 
 /// NodeMetrics.

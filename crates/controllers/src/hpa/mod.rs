@@ -201,7 +201,11 @@ impl Autoscaler {
             std::cmp::Ordering::Less => "All metrics below target".to_owned(),
             std::cmp::Ordering::Equal => String::new(),
         };
-        Some(Decision { replicas: normalized.replicas, reason, held_back: normalized.replicas != wanted })
+        Some(Decision {
+            replicas: normalized.replicas,
+            reason,
+            held_back: normalized.replicas != wanted.clamp(limits.min, limits.max),
+        })
     }
 
     async fn rescale(

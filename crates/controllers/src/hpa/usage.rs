@@ -26,6 +26,8 @@ pub(super) struct Usages {
 }
 
 struct Measured {
+    /// Who reported it; empty if it was fetched.
+    node: String,
     at: Timestamp,
     window: Duration,
     containers: Vec<ContainerUsage>,
@@ -76,14 +78,19 @@ impl Usages {
             Event::Applied { old, .. } => *old,
             Event::Deleted(last) => Some(*last),
         };
+        let node = key_of(event.object().as_ref());
         for pod in former.iter().flat_map(|former| &former.pods) {
-            pods.remove(&object_key(&pod.namespace, &pod.name));
+            let key = object_key(&pod.namespace, &pod.name);
+            // Another node may have reported a successor of the same name meanwhile.
+            if pods.get(&key).is_some_and(|measured| measured.node == node) {
+                pods.remove(&key);
+            }
         }
         let Event::Applied { new, .. } = event else { return };
         let at = new.timestamp.as_ref().map_or_else(base::clock::now, |time| time.0);
         let window = Duration::from_millis(u64::try_from(new.window_milliseconds).unwrap_or(0));
         for pod in &new.pods {
-            let measured = Measured { at, window, containers: pod.containers.clone() };
+            let measured = Measured { node: node.clone(), at, window, containers: pod.containers.clone() };
             pods.insert(object_key(&pod.namespace, &pod.name), measured);
         }
     }
@@ -119,6 +126,7 @@ impl Usages {
                 memory_bytes: read(&container.usage, "memory").units(),
             });
             let measured = Measured {
+                node: String::new(),
                 at: metrics.timestamp.as_ref().map_or_else(base::clock::now, |time| time.0),
                 window: go_duration(&metrics.window),
                 containers: containers.collect(),

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::names::NODE_LEASE_NAMESPACE;
+use api::usage::NodeUsage;
 use client::{EventType, Index, Informer, Next, Recorder, Scope, WorkQueue, reference_to, run_workers};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
@@ -118,7 +119,7 @@ impl NodeLifecycle {
     async fn reconcile(&self, name: &str) -> Result<Next, Error> {
         let Some(node) = self.nodes.get("", name) else {
             self.signs.forget(name);
-            return Ok(Next::Wait);
+            return self.forget_usage(name).await;
         };
         let remaining = self.signs.remaining(name);
         let silent = remaining.is_zero();
@@ -148,6 +149,16 @@ impl NodeLifecycle {
         let next_eviction = self.evict(&node, &pods).await?;
         let next_look = if silent { GRACE } else { remaining };
         Ok(Next::After(next_eviction.map_or(next_look, |eviction| eviction.min(next_look))))
+    }
+
+    /// Removes what a node that is gone said it used; on a cluster without that kind there is nothing.
+    async fn forget_usage(&self, name: &str) -> Result<Next, Error> {
+        let usages: Api<NodeUsage> = Api::all(self.client.clone());
+        match usages.delete(name, &DeleteParams::default()).await {
+            Ok(_) => Ok(Next::Wait),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Next::Wait),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn patch_status(&self, name: &str, patch: serde_json::Value) -> Result<(), Error> {
