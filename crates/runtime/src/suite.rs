@@ -133,9 +133,20 @@ async fn exec_streams(engine: &dyn Runtime, id: &str) {
     assert_eq!(session.exit.await.expect("exit").expect("exit code"), 5);
 }
 
+/// How often stats are asked for, 50 ms apart.
+const STATS_ATTEMPTS: usize = 100;
+
 async fn stats(engine: &dyn Runtime, id: &str) {
-    let stats = engine.stats().await.expect("stats");
-    assert!(stats.iter().any(|s| s.id == id && s.timestamp > 0), "stats of {id} in {stats:?}");
+    // An engine may take its first measurement a moment after the start.
+    let mut stats = Vec::new();
+    for _ in 0..STATS_ATTEMPTS {
+        stats = engine.stats().await.expect("stats");
+        if stats.iter().any(|s| s.id == id && s.timestamp > 0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("no stats of {id} in {stats:?}");
 }
 
 async fn exit_codes(engine: &dyn Runtime, env: &Env, sandbox: &SandboxConfig, sandbox_id: &str) {
