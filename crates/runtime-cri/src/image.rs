@@ -208,6 +208,8 @@ pub async fn import(engine: &Cri, archive: &[u8], tags: &[&str], snapshotter: Op
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
+        // Ctrl-C on a terminal is for us to act upon; it would end `ctr` in the middle.
+        .process_group(0)
         .kill_on_drop(true)
         .spawn()
         .map_err(failed)?;

@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::local::up::start_log;
 use manifests::{CPU_REQUEST_MILLI, CPU_TARGET_PERCENT};
 use screen::Screen;
-use story::{Scenario, Told, tell};
+use story::{Scenario, Told, calm, tell};
 use world::{Traffic, World};
 
 /// Watch autoscaling at work: traffic rises tenfold, pods and nodes follow, then go again
@@ -107,9 +107,11 @@ async fn play(cluster: &Cluster, scenario: &Scenario, screen: &Screen) -> Result
         return tell(&world, scenario, screen).await;
     }
     let load = real::deploy(&client, &informers, screen).await?;
-    load.set_rate(scenario.traffic);
+    let world = World::new(&informers, Traffic::Real(load));
+    world.set_traffic(scenario.traffic).await?;
+    calm(&world, scenario, screen).await?;
     real::autoscale(&client).await?;
-    tell(&World::new(&informers, Traffic::Real(load)), scenario, screen).await
+    tell(&world, scenario, screen).await
 }
 
 /// Ctrl-C and the polite signal to end.

@@ -53,7 +53,7 @@ pub async fn deploy(client: &kube::Client, informers: &Informers, screen: &Scree
     Ok(Load::new(pods, page(rounds)))
 }
 
-/// Applies the autoscaler; only now, so that it sees ordinary traffic from the start.
+/// Applies the autoscaler. Measuring the cost of a request must be over: it would take that for load.
 pub async fn autoscale(client: &kube::Client) -> Result<()> {
     let path = "/apis/autoscaling/v2/namespaces/default/horizontalpodautoscalers/shop";
     apply(client, path, &autoscaler(REPLICAS)).await.with_context(|| format!("the demo's {path} was refused"))

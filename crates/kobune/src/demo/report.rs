@@ -10,7 +10,8 @@ use super::world::View;
 /// Prints when each step happened, and what it cost.
 pub fn print(told: &Told) {
     let mut steps = table(&["step", "after", "what"]);
-    let up = told.up.iter().map(|step| ("traffic ×10", step));
+    let rises = format!("traffic ×{}", told.peak.rps / told.before.rps);
+    let up = told.up.iter().map(|step| (rises.as_str(), step));
     let down = told.down.iter().map(|step| ("traffic back", step));
     let mut phase = "";
     for (name, (what, after, detail)) in up.chain(down) {

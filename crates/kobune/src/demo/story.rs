@@ -37,13 +37,9 @@ impl Scenario {
         view.cpu_milli < self.target_milli * self.tolerance
     }
 
-    /// Whether the autoscaler has done what it can about the traffic and everything is served.
+    /// Whether everything is served, by pods that use about what they should.
     fn is_calm(&self, view: &View) -> bool {
-        view.ready > 0
-            && view.ready == view.pods
-            && view.wanted > 0
-            && view.is_served()
-            && self.is_balanced(view)
+        view.ready > 0 && view.ready == view.pods && view.is_served() && self.is_balanced(view)
     }
 }
 
@@ -77,7 +73,8 @@ pub async fn tell(world: &World, scenario: &Scenario, screen: &Screen) -> Result
     let began = Instant::now();
     screen.say(&format!("{}; {} requests/s.", scenario.opening, scenario.traffic));
     let mut peaks = Peaks::default();
-    let before = settle(world, screen, began, &mut peaks, |view| scenario.is_calm(view)).await?;
+    let autoscaled = |view: &View| view.wanted > 0 && scenario.is_calm(view);
+    let before = settle(world, screen, began, &mut peaks, autoscaled).await?;
     screen.say(&format!("Calm: {}.\n", before.standing()));
 
     screen.say(&format!("Traffic rises to {} requests/s.", scenario.peak));
@@ -90,7 +87,8 @@ pub async fn tell(world: &World, scenario: &Scenario, screen: &Screen) -> Result
     screen.say(&format!("Traffic falls back to {} requests/s.", scenario.traffic));
     world.set_traffic(scenario.traffic).await?;
     let down = follow(world, screen, began, &mut peaks, falling(&before, &peak, scenario)).await?;
-    let after = settle(world, screen, began, &mut peaks, |view| view.pending == 0).await?;
+    let served = |view: &View| view.pending == 0 && view.is_served();
+    let after = settle(world, screen, began, &mut peaks, served).await?;
     Ok(Told {
         up,
         down,
@@ -102,6 +100,13 @@ pub async fn tell(world: &World, scenario: &Scenario, screen: &Screen) -> Result
         after,
         took: began.elapsed(),
     })
+}
+
+/// Waits until the pods serve what is offered, and have done nothing else for a while.
+pub async fn calm(world: &World, scenario: &Scenario, screen: &Screen) -> Result<()> {
+    let measured = |view: &View| view.cpu_milli > 0.0 && scenario.is_calm(view);
+    settle(world, screen, Instant::now(), &mut Peaks::default(), measured).await?;
+    Ok(())
 }
 
 fn rising<'a>(before: &'a View, scenario: &Scenario) -> Vec<Step<'a>> {

@@ -83,20 +83,11 @@ impl View {
 
     /// What the pods cost where nodes are bought, and how quickly they answer where requests are real.
     pub fn standing(&self) -> String {
+        let pods = if self.ready == 1 { "1 pod".to_owned() } else { format!("{} pods", self.ready) };
         match &self.requests {
-            None => format!(
-                "{} pods on {} nodes for ${:.3}/h",
-                self.ready,
-                self.nodes_text(),
-                self.dollars_per_hour
-            ),
+            None => format!("{pods} on {} nodes for ${:.3}/h", self.nodes_text(), self.dollars_per_hour),
             Some(requests) => {
-                format!(
-                    "{} pods, {:.0} % served in {}",
-                    self.ready,
-                    self.served * 100.0,
-                    requests.latency_text()
-                )
+                format!("{pods}, {:.0} % served in {}", self.served * 100.0, requests.latency_text())
             }
         }
     }
