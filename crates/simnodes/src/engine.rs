@@ -21,6 +21,8 @@ use crate::{Config, node};
 
 /// API calls in flight at the same time.
 const IN_FLIGHT: usize = 128;
+/// Usage reports per evaluation, so that they do not hold up the pods; the longest unreported come first.
+const REPORTS_MAX: usize = 500;
 /// Usage that changed is reported this long on every occasion: who watches a pod that has just become
 /// ready wants a window that lies wholly after that, even if nothing changes in it.
 const REPEAT: Duration = Duration::from_secs(4);
@@ -80,12 +82,27 @@ struct SimNode {
     uid: String,
     /// The address of the machine.
     ip: String,
-    /// What was last reported, and when.
-    reported: Option<(Vec<PodUsage>, Instant)>,
-    /// When what it reports last changed.
+    /// What its pods use.
+    usage: Vec<PodUsage>,
+    /// When that last changed.
     changed: Instant,
+    /// When it was last reported.
+    reported: Option<Instant>,
     /// When its Lease is due; `None` until it was written once.
     next_lease: Option<Instant>,
+}
+
+impl SimNode {
+    /// Whether its usage has to be reported: it changed, or was not reported for long, or is CPU use that
+    /// somebody may wait to see in a fresh window.
+    fn is_report_due(&self, now: Instant, refresh: Duration) -> bool {
+        let Some(reported) = self.reported else { return true };
+        let is_busy =
+            || self.usage.iter().flat_map(|pod| &pod.containers).any(|container| container.cpu_milli > 0);
+        self.changed >= reported
+            || now.duration_since(reported) >= refresh
+            || (now.duration_since(self.changed) < REPEAT && is_busy())
+    }
 }
 
 /// Where a pod stands in its life, as far as the engine has brought it.
@@ -240,7 +257,7 @@ impl Engine {
         let ip = address(172, 16, self.addresses);
         self.played.insert(
             name.to_owned(),
-            SimNode { uid, ip, reported: None, changed: Instant::now(), next_lease: None },
+            SimNode { uid, ip, usage: Vec::new(), changed: Instant::now(), reported: None, next_lease: None },
         );
         if !is_ready(&node) {
             self.revive(name).await;
@@ -436,28 +453,25 @@ impl Engine {
     async fn report_usage(&mut self) {
         let now = Instant::now();
         if std::mem::take(&mut self.load_changed) {
-            let by_node = self.usage_by_node();
-            for name in self.played.keys().cloned().collect::<Vec<_>>() {
-                let pods = by_node.get(&name).cloned().unwrap_or_default();
-                self.report_node(name, pods, now).await;
+            let mut by_node = self.usage_by_node();
+            for (name, node) in &mut self.played {
+                let usage = by_node.remove(name).unwrap_or_default();
+                if node.usage != usage {
+                    node.usage = usage;
+                    node.changed = now;
+                }
             }
-            return;
         }
         let refresh = self.config.usage_refresh;
-        let stale: Vec<_> = self
+        let mut due: Vec<(Option<Instant>, String)> = self
             .played
             .iter()
-            .filter_map(|(name, node)| match &node.reported {
-                Some((pods, at))
-                    if now.duration_since(*at) >= refresh || now.duration_since(node.changed) < REPEAT =>
-                {
-                    Some((name.clone(), pods.clone()))
-                }
-                _ => None,
-            })
+            .filter(|(_, node)| node.is_report_due(now, refresh))
+            .map(|(name, node)| (node.reported, name.clone()))
             .collect();
-        for (name, pods) in stale {
-            self.report_node(name, pods, now).await;
+        due.sort();
+        for (_, name) in due.into_iter().take(REPORTS_MAX) {
+            self.report_node(name, now).await;
         }
     }
 
@@ -490,26 +504,17 @@ impl Engine {
         by_node
     }
 
-    async fn report_node(&mut self, name: String, pods: Vec<PodUsage>, now: Instant) {
-        let refresh = self.config.usage_refresh;
+    async fn report_node(&mut self, name: String, now: Instant) {
         let Some(node) = self.played.get_mut(&name) else { return };
-        match &node.reported {
-            Some((known, at)) if *known == pods => {
-                if now.duration_since(*at) < refresh && now.duration_since(node.changed) >= REPEAT {
-                    return;
-                }
-            }
-            _ => node.changed = now,
-        }
-        node.reported = Some((pods.clone(), now));
-        let containers = || pods.iter().flat_map(|pod| &pod.containers);
+        node.reported = Some(now);
+        let containers = || node.usage.iter().flat_map(|pod| &pod.containers);
         let mut report = NodeUsage::named(name.clone());
         report.timestamp = Some(MicroTime(base::clock::now()));
         report.window_milliseconds =
             i64::try_from(self.config.usage_interval.as_millis()).unwrap_or(i64::MAX);
         report.cpu_milli = containers().map(|container| container.cpu_milli).sum();
         report.memory_bytes = containers().map(|container| container.memory_bytes).sum();
-        report.pods = pods;
+        report.pods.clone_from(&node.usage);
         let api: Api<NodeUsage> = Api::all(self.client.clone());
         self.call(Task::Load, async move {
             // A PUT without a version replaces what is there, or creates it.
