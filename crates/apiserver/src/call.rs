@@ -72,6 +72,13 @@ impl Call {
         invalid(&self.kind.group, &self.kind.kind, name, errors)
     }
 
+    /// Refuses with 403 unless the sender may also do `verb` to the object that the path names.
+    pub fn authorize(&self, verb: &str, subresource: &str) -> Result<(), ApiError> {
+        let mut wanted = crate::authz::Attributes::of(&self.info);
+        (wanted.verb, wanted.subresource) = (verb, subresource);
+        self.server.authorizer.check(&self.user, &wanted)
+    }
+
     /// Adds a `Warning` header to the answer.
     pub fn warn(&self, text: impl Into<String>) {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text.into());

@@ -3,7 +3,7 @@
 //! Streams to kubelets go over HTTPS with a client certificate. An upgrade is passed on with its headers
 //! and then tunnelled byte for byte, so that WebSocket and SPDY both work without being understood here.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +14,9 @@ use http_body_util::{BodyStream, Full};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -44,6 +46,17 @@ const HOP_BY_HOP: &[&str] = &[
 /// A TLS client for kubelets.
 pub(crate) struct Kubelets(Arc<rustls::ClientConfig>);
 
+/// How the target is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Security {
+    /// No TLS.
+    Plain,
+    /// TLS with the API server's client certificate, to a server that our authority vouches for.
+    Kubelet,
+    /// TLS to whatever a user runs: it proves nothing, and is shown nothing that could be used elsewhere.
+    Anonymous,
+}
+
 impl Kubelets {
     /// From certificates in PEM.
     pub fn new(access: &KubeletAccess) -> Result<Self, pki::PkiError> {
@@ -53,7 +66,7 @@ impl Kubelets {
 
 /// Where a request goes on.
 struct Target {
-    tls: bool,
+    security: Security,
     host: String,
     port: u16,
     path_and_query: String,
@@ -68,8 +81,12 @@ pub(crate) async fn handle(
     if *action == Action::Proxy {
         return forward(call, proxy_target(call).await?, upgrade).await;
     }
+    // WebSockets begin with a GET, which alone must not let those in who may only read.
+    if *action != Action::Log && call.info.verb != "create" {
+        call.authorize("create", &call.info.subresource)?;
+    }
     let entry = call.server.current(&call.kind, &call.info.namespace, &call.info.name).await?;
-    let pod = entry.ok_or_else(|| call.not_found())?.to_value();
+    let pod = entry.ok_or_else(|| call.not_found())?.try_value()?;
     let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
     let container = if *action == Action::PortForward { String::new() } else { container(call, &pod)? };
     if node.is_empty() {
@@ -81,7 +98,7 @@ pub(crate) async fn handle(
     }
     let (host, port) = kubelet_of(&call.server, node)?;
     let path = kubelet_path(call, action, &container);
-    forward(call, Target { tls: true, host, port, path_and_query: path }, upgrade).await
+    forward(call, Target { security: Security::Kubelet, host, port, path_and_query: path }, upgrade).await
 }
 
 /// Address and port of a node's kubelet.
@@ -201,16 +218,16 @@ fn encode(text: &str) -> String {
 }
 
 /// `[scheme:]name[:port]`, as proxies name their targets.
-fn split_name(name: &str) -> (bool, &str, &str) {
+fn split_name(name: &str) -> (Security, &str, &str) {
     match name.split(':').collect::<Vec<_>>().as_slice() {
-        [scheme, name, port] => (*scheme == "https", name, port),
-        [name, port] => (false, name, port),
-        _ => (false, name, ""),
+        ["https", name, port] => (Security::Anonymous, name, port),
+        [_, name, port] | [name, port] => (Security::Plain, name, port),
+        _ => (Security::Plain, name, ""),
     }
 }
 
 async fn proxy_target(call: &Call) -> Result<Target, ApiError> {
-    let (https, name, port) = split_name(&call.info.name);
+    let (security, name, port) = split_name(&call.info.name);
     let query = call.raw_query.as_deref().map(|query| format!("?{query}")).unwrap_or_default();
     let path_and_query = format!("/{}{query}", call.info.rest);
     let entry = call.server.current(&call.kind, &call.info.namespace, name).await?;
@@ -218,19 +235,19 @@ async fn proxy_target(call: &Call) -> Result<Target, ApiError> {
     match call.kind.plural.as_ref() {
         "nodes" => {
             let (host, port) = kubelet_of(&call.server, name)?;
-            Ok(Target { tls: true, host, port, path_and_query })
+            Ok(Target { security: Security::Kubelet, host, port, path_and_query })
         }
         "pods" => {
             let host = object["status"]["podIP"].as_str().unwrap_or_default().to_owned();
             if host.is_empty() {
-                return Err(ApiError::bad_request("address not allowed"));
+                return Err(not_allowed());
             }
             let declared =
                 object["spec"]["containers"][0]["ports"][0]["containerPort"].as_u64().unwrap_or(80);
             let port = port.parse().unwrap_or(u16::try_from(declared).unwrap_or(80));
-            Ok(Target { tls: https, host, port, path_and_query })
+            Ok(Target { security, host, port, path_and_query })
         }
-        _ => service_target(call, &object, https, port, path_and_query),
+        _ => service_target(call, &object, security, port, path_and_query),
     }
 }
 
@@ -238,7 +255,7 @@ async fn proxy_target(call: &Call) -> Result<Target, ApiError> {
 fn service_target(
     call: &Call,
     service: &Value,
-    https: bool,
+    security: Security,
     port: &str,
     path_and_query: String,
 ) -> Result<Target, ApiError> {
@@ -293,11 +310,76 @@ fn service_target(
         return Err(unavailable());
     }
     let (host, port) = ends.swap_remove(base::rng::below(ends.len() as u64) as usize);
-    Ok(Target { tls: https, host, port, path_and_query })
+    Ok(Target { security, host, port, path_and_query })
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+fn not_allowed() -> ApiError {
+    ApiError::bad_request("address not allowed")
+}
+
+/// Whether pods and services may lead there: not to this host, nor to what only its link can see.
+fn is_proxyable(address: IpAddr) -> bool {
+    let link_local = match address.to_canonical() {
+        IpAddr::V4(address) => address.is_link_local() || address.is_broadcast(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    let address = address.to_canonical();
+    !(link_local || address.is_loopback() || address.is_unspecified() || address.is_multicast())
+}
+
+/// A TLS client that shows nothing and checks nothing but that the handshake is sound.
+fn anonymous_config() -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
+    let provider = pki::provider();
+    let config = rustls::ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
 
 async fn connect(server: &Inner, target: &Target) -> Result<Box<dyn Stream>, ApiError> {
     let failed = |error: &dyn std::fmt::Display| {
@@ -306,23 +388,33 @@ async fn connect(server: &Inner, target: &Target) -> Result<Box<dyn Stream>, Api
             target.host, target.port
         ))
     };
-    let tcp = TcpStream::connect((target.host.as_str(), target.port));
-    let tcp = tokio::time::timeout(CONNECT_TIMEOUT, tcp)
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host((target.host.as_str(), target.port))
+        .await
+        .map_err(|error| failed(&error))?
+        .collect();
+    // Checked after the name is resolved, and connected to what was checked.
+    if target.security != Security::Kubelet && !addresses.iter().all(|address| is_proxyable(address.ip())) {
+        return Err(not_allowed());
+    }
+    let tcp = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addresses.as_slice()))
         .await
         .map_err(|_| failed(&"i/o timeout"))?
         .map_err(|error| failed(&error))?;
     tcp.set_nodelay(true).map_err(|error| failed(&error))?;
-    if !target.tls {
-        return Ok(Box::new(tcp));
-    }
-    let Some(kubelets) = &server.kubelets else {
-        return Err(ApiError::service_unavailable("this API server was started without access to kubelets"));
+    let config = match (target.security, &server.kubelets) {
+        (Security::Plain, _) => return Ok(Box::new(tcp)),
+        (Security::Anonymous, _) => anonymous_config().map_err(|error| failed(&error))?,
+        (Security::Kubelet, Some(kubelets)) => kubelets.0.clone(),
+        (Security::Kubelet, None) => {
+            let why = "this API server was started without access to kubelets";
+            return Err(ApiError::service_unavailable(why));
+        }
     };
     let name = match target.host.parse::<IpAddr>() {
         Ok(address) => ServerName::IpAddress(address.into()),
         Err(_) => ServerName::try_from(target.host.clone()).map_err(|error| failed(&error))?,
     };
-    let tls = tokio_rustls::TlsConnector::from(kubelets.0.clone()).connect(name, tcp);
+    let tls = tokio_rustls::TlsConnector::from(config).connect(name, tcp);
     let tls =
         tokio::time::timeout(CONNECT_TIMEOUT, tls).await.map_err(|_| failed(&"TLS handshake timeout"))?;
     Ok(Box::new(tls.map_err(|error| failed(&error))?))
@@ -427,9 +519,18 @@ mod tests {
 
     #[test]
     fn proxy_names() {
-        assert_eq!(split_name("web"), (false, "web", ""));
-        assert_eq!(split_name("web:80"), (false, "web", "80"));
-        assert_eq!(split_name("https:web:443"), (true, "web", "443"));
+        assert_eq!(split_name("web"), (Security::Plain, "web", ""));
+        assert_eq!(split_name("web:80"), (Security::Plain, "web", "80"));
+        assert_eq!(split_name("https:web:443"), (Security::Anonymous, "web", "443"));
         assert_eq!(encode("ls -l /ä"), "ls%20-l%20%2F%C3%A4");
+    }
+
+    #[test]
+    fn pods_and_services_do_not_lead_to_this_host() {
+        let refused = ["127.0.0.1", "169.254.169.254", "0.0.0.0", "224.0.0.1", "::1", "::", "fe80::1"];
+        for address in refused.iter().chain(&["ff02::1", "::ffff:127.0.0.1", "255.255.255.255"]) {
+            assert!(!is_proxyable(address.parse().unwrap()), "{address}");
+        }
+        assert!(is_proxyable("10.1.2.3".parse().unwrap()) && is_proxyable("fd00::1".parse().unwrap()));
     }
 }

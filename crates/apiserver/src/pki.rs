@@ -16,6 +16,8 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+/// The group of the API server towards kubelets, which trust it. It is granted nothing in the API itself.
+pub const KUBELET_CLIENT_GROUP: &str = "kobune:kubelet-client";
 /// Years before a certificate runs out.
 const VALID_YEARS: i32 = 10;
 
@@ -173,8 +175,9 @@ impl Pki {
     /// # Errors
     /// When files cannot be read or written.
     pub fn kubelet_client(&self) -> Result<Credentials, PkiError> {
-        self.kept("apiserver-kubelet-client", || {
-            self.issue("kube-apiserver-kubelet-client", &["system:masters"], &[], Usage::Client)
+        // Not `apiserver-kubelet-client`: a file of that name may hold a certificate of an administrator.
+        self.kept("kubelet-client", || {
+            self.issue("kube-apiserver-kubelet-client", &[KUBELET_CLIENT_GROUP], &[], Usage::Client)
         })
     }
 

@@ -194,3 +194,136 @@ async fn a_terminating_namespace_takes_nothing_new() {
         server.call(Method::POST, "/api/v1/namespaces/n/configmaps", Some(&config_map("a", "1"))).await;
     assert_eq!(code, 403);
 }
+
+/// What a user without all rights gets.
+async fn call_as(server: &Server, user: UserInfo, method: Method, path: &str, body: &Value) -> (u16, Value) {
+    let mut request = Request::builder().method(method).uri(path);
+    if path.contains("fieldManager") {
+        request = request.header("content-type", "application/apply-patch+yaml");
+    }
+    let mut request = request.body(Full::new(Bytes::from(body.to_string()))).unwrap();
+    request.extensions_mut().insert(user);
+    let response = server.0.clone().oneshot(request).await.unwrap();
+    let code = response.status().as_u16();
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (code, serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+/// Lets `alice` do `verbs` to `resource` in the default namespace.
+async fn allow_alice(server: &Server, resource: &str, verbs: &[&str]) {
+    let base = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let rules = json!([{"apiGroups": [""], "resources": [resource], "verbs": verbs}]);
+    server.create(&format!("{base}/roles"), &json!({"metadata": {"name": "r"}, "rules": rules})).await;
+    let subject = json!({"kind": "User", "name": "alice", "apiGroup": "rbac.authorization.k8s.io"});
+    let role = json!({"kind": "Role", "name": "r", "apiGroup": "rbac.authorization.k8s.io"});
+    let binding = json!({"metadata": {"name": "r"}, "subjects": [subject], "roleRef": role});
+    server.create(&format!("{base}/rolebindings"), &binding).await;
+}
+
+fn alice() -> UserInfo {
+    UserInfo::new("alice", &["system:authenticated"])
+}
+
+#[tokio::test(start_paused = true)]
+async fn rights_in_a_namespace_do_not_lead_to_another() {
+    let server = Server::start().await;
+    allow_alice(&server, "*", &["*"]).await;
+    let null = Value::Null;
+    for path in ["namespaces/default/namespaces/kube-system", "namespaces/default/nodes/n1"] {
+        let path = format!("/api/v1/{path}");
+        for method in [Method::GET, Method::DELETE, Method::PUT] {
+            assert_eq!(call_as(&server, alice(), method, &path, &null).await.0, 404, "{path}");
+        }
+    }
+    let list = "/api/v1/namespaces/default/namespaces";
+    assert_eq!(call_as(&server, alice(), Method::GET, list, &null).await.0, 404);
+    let own = "/api/v1/namespaces/default";
+    assert_eq!(call_as(&server, alice(), Method::GET, own, &null).await.0, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_may_only_change_creates_nothing() {
+    let server = Server::start().await;
+    allow_alice(&server, "configmaps", &["get", "patch", "update"]).await;
+    let path = format!("{MAPS}/a?fieldManager=m");
+    let map = config_map("a", "1");
+    assert_eq!(call_as(&server, alice(), Method::PATCH, &path, &map).await.0, 403);
+    server.create(MAPS, &map).await;
+    let (code, answer) = call_as(&server, alice(), Method::PATCH, &format!("{path}&force=true"), &map).await;
+    assert_eq!(code, 200, "{answer}");
+}
+
+/// A pod on node n1 that is being held by a finalizer.
+async fn pod(server: &Server) -> Value {
+    server.create("/api/v1/nodes", &json!({"metadata": {"name": "n1"}})).await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    server.create(accounts, &json!({"metadata": {"name": "default"}})).await;
+    let spec = json!({"containers": [{"name": "main", "image": "x"}], "nodeName": "n1"});
+    let metadata = json!({"name": "p", "finalizers": ["example.com/hold"]});
+    server.create("/api/v1/namespaces/default/pods", &json!({"metadata": metadata, "spec": spec})).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_get_tokens_for_their_own_pods_only() {
+    let server = Server::start().await;
+    let pod = pod(&server).await;
+    let uid = pod["metadata"]["uid"].clone();
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let node = UserInfo::new("system:node:n1", &["system:nodes"]);
+    let ask = async |bound: Value| {
+        let body = json!({"spec": {"boundObjectRef": bound}});
+        call_as(&server, node.clone(), Method::POST, path, &body).await.0
+    };
+    assert_eq!(ask(Value::Null).await, 403);
+    assert_eq!(ask(json!({"apiVersion": "v1", "kind": "Node", "name": "n1"})).await, 403);
+    assert_eq!(ask(json!({"apiVersion": "v1", "kind": "Pod", "name": "p"})).await, 403);
+    assert_eq!(ask(json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": uid})).await, 201);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nodes_do_not_label_themselves_by_way_of_the_status() {
+    let server = Server::start().await;
+    pod(&server).await;
+    let node = UserInfo::new("system:node:n1", &["system:nodes"]);
+    let (_, mut object) = server.get("/api/v1/nodes/n1").await;
+    object["metadata"]["labels"] = json!({"node-restriction.kubernetes.io/x": "y"});
+    let path = "/api/v1/nodes/n1/status";
+    assert_eq!(call_as(&server, node, Method::PUT, path, &object).await.0, 403);
+}
+
+#[tokio::test(start_paused = true)]
+async fn absurd_periods_are_cut() {
+    let server = Server::start().await;
+    pod(&server).await;
+    let path = "/api/v1/namespaces/default/pods/p";
+    let options = json!({"gracePeriodSeconds": i64::MAX});
+    let (code, object) = server.call(Method::DELETE, path, Some(&options)).await;
+    assert_eq!((code, object["metadata"]["deletionGracePeriodSeconds"].as_i64()), (200, Some(3_162_240_000)));
+    let (code, _) = server.call(Method::DELETE, path, Some(&json!({"gracePeriodSeconds": 5}))).await;
+    assert_eq!(code, 200);
+    let watch = format!("{MAPS}?watch=1&timeoutSeconds={}", i64::MAX);
+    assert_eq!(server.send(Method::GET, &watch, None).await.status().as_u16(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repeated_delete_writes_nothing() {
+    let server = Server::start().await;
+    let mut map = config_map("a", "1");
+    map["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    server.create(MAPS, &map).await;
+    let (_, first) = server.call(Method::DELETE, &format!("{MAPS}/a"), None).await;
+    let (code, second) = server.call(Method::DELETE, &format!("{MAPS}/a"), None).await;
+    assert_eq!((code, &second), (200, &first));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_nested_too_deeply_is_refused() {
+    let server = Server::start().await;
+    let path = "/apis/apps/v1/namespaces/default/controllerrevisions";
+    let deep =
+        |n: usize| serde_json::from_str::<Value>(&format!("{}{}", "[".repeat(n), "]".repeat(n))).unwrap();
+    let body = |n| json!({"metadata": {"name": "a"}, "revision": 1, "data": {"x": deep(n)}});
+    assert_eq!(server.call(Method::POST, path, Some(&body(110))).await.0, 400);
+    assert_eq!(server.call(Method::POST, path, Some(&body(90))).await.0, 201);
+    assert_eq!(server.get(&format!("{path}/a?pretty=true")).await.0, 200);
+}

@@ -102,10 +102,13 @@ impl Listening {
 }
 
 /// The authority also signs the certificates of nodes and users, who must go through the API server:
-/// only administrators, which the API server's own certificate is, may do what is offered here.
+/// only the API server (ours by its own group, others as an administrator) may do what is offered here.
 fn is_trusted(certificate: &CertificateDer<'_>) -> bool {
     let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else { return false };
-    certificate.subject().iter_organization().any(|o| o.as_str() == Ok("system:masters"))
+    certificate
+        .subject()
+        .iter_organization()
+        .any(|o| matches!(o.as_str(), Ok("kobune:kubelet-client" | "system:masters")))
 }
 
 fn tls(config: &Server) -> Result<rustls::ServerConfig, String> {

@@ -11,6 +11,8 @@ mod node_restriction;
 mod pods;
 pub(crate) mod services;
 
+pub(crate) use node_restriction::check_token;
+
 /// What is about to happen to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Operation {

@@ -45,7 +45,7 @@ pub(super) async fn admit(call: &Call, operation: Operation, object: &Value) -> 
     if !entry.bytes().windows(19).any(|window| window == b"\"deletionTimestamp\"") {
         return Ok(());
     }
-    let namespace = entry.to_value();
+    let namespace = entry.try_value()?;
     if meta(&namespace, "deletionTimestamp").is_empty() {
         return Ok(());
     }

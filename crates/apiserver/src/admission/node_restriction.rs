@@ -25,6 +25,39 @@ const OWN_LABELS: &[&str] = &[
     "beta.kubernetes.io/arch",
 ];
 
+/// The node that the request comes from, if it comes from one.
+fn node_of(call: &Call) -> Option<&str> {
+    call.user.name.strip_prefix("system:node:").filter(|_| call.user.is_in("system:nodes"))
+}
+
+/// A kubelet gets tokens for the pods that run on it, and for nothing else.
+pub(crate) fn check_token(call: &Call, bound: &Value) -> Result<(), ApiError> {
+    let Some(node) = node_of(call) else { return Ok(()) };
+    let refuse =
+        |why: String| Err(ApiError::forbidden(&call.kind.group, &call.kind.plural, &call.info.name, why));
+    let text = |field: &str| bound[field].as_str().unwrap_or_default();
+    if text("apiVersion") != "v1" || text("kind") != "Pod" || text("name").is_empty() {
+        return refuse("node requested token not bound to a pod".to_owned());
+    }
+    let uid = text("uid");
+    if uid.is_empty() {
+        return refuse("node requested token with a pod binding without a uid".to_owned());
+    }
+    let registry = call.server.registry();
+    let pods = registry.resource("", "v1", "pods").ok_or_else(ApiError::no_such_path)?;
+    let pod = call.server.cached(pods, &call.info.namespace, text("name"));
+    let pod = pod.ok_or_else(|| ApiError::not_found("", "pods", text("name")))?.try_value()?;
+    if uid != meta(&pod, "uid") {
+        return refuse(format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        ));
+    }
+    if pod["spec"]["nodeName"] != node {
+        return refuse("node requested token bound to a pod scheduled on a different node".to_owned());
+    }
+    Ok(())
+}
+
 /// Refuses what a kubelet may not do although its role allows the verb.
 pub(super) fn admit(
     call: &Call,
@@ -33,17 +66,15 @@ pub(super) fn admit(
     object: &Value,
     old: Option<&Value>,
 ) -> Result<(), ApiError> {
-    let Some(node) = call.user.name.strip_prefix("system:node:").filter(|_| call.user.is_in("system:nodes"))
-    else {
-        return Ok(());
-    };
+    let Some(node) = node_of(call) else { return Ok(()) };
     let name = if call.info.name.is_empty() { meta(object, "name") } else { &call.info.name };
     let refuse = |why: String| Err(ApiError::forbidden(&call.kind.group, &call.kind.plural, name, why));
     match (call.kind.group.as_ref(), call.kind.plural.as_ref(), subresource) {
         ("", "nodes", _) if name != node => {
             refuse(format!("node {node:?} is not allowed to modify node {name:?}"))
         }
-        ("", "nodes", "") => match check_node(node, operation, object, old) {
+        // Labels can be changed together with the status.
+        ("", "nodes", "" | "status") => match check_node(node, operation, object, old) {
             Some(why) => refuse(why),
             None => Ok(()),
         },

@@ -48,7 +48,7 @@ pub(super) async fn service_account(call: &Call, pod: &mut Value) -> Result<(), 
             format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
         return Err(forbidden(call, pod, &why));
     };
-    let account = found.to_value();
+    let account = found.try_value()?;
     limit_secrets(call, pod, &account)?;
     if pod["spec"]["imagePullSecrets"].as_array().is_none_or(Vec::is_empty)
         && let Some(secrets) = account["imagePullSecrets"].as_array().filter(|secrets| !secrets.is_empty())

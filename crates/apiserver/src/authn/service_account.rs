@@ -164,6 +164,10 @@ pub(crate) fn authenticate(server: &Inner, token: &str, audiences: &[String]) ->
         exists(server, "secrets", namespace, secret)?;
     }
     if let Some(node) = &bound.node {
+        // A pod's token names the node by the way; it is bound to the pod.
+        if bound.pod.is_none() {
+            exists(server, "nodes", "", node)?;
+        }
         extra("node-name", &node.name);
         extra("node-uid", &node.uid);
     }

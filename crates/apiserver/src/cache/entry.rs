@@ -9,6 +9,7 @@ use serde_json::Value;
 use store::Revision;
 
 use crate::kind::Kind;
+use crate::status::ApiError;
 
 /// How every stored value begins.
 const STORED_START: &str = "{\"metadata\":{";
@@ -72,9 +73,20 @@ impl Entry {
         self.bytes.len() + self.key.len() + 128
     }
 
-    /// The object as a tree.
+    /// The object as a tree, to be shown or looked at.
     pub fn to_value(&self) -> Value {
-        serde_json::from_slice(&self.bytes).unwrap_or_default()
+        self.try_value().unwrap_or_else(|_| Value::default())
+    }
+
+    /// The object as a tree that decides about writes: nothing may be taken for empty that is not.
+    ///
+    /// # Errors
+    /// 500 when the stored bytes cannot be read.
+    pub fn try_value(&self) -> Result<Value, ApiError> {
+        serde_json::from_slice(&self.bytes).map_err(|error| {
+            tracing::error!(%error, key = &*self.key, "a stored object cannot be read");
+            ApiError::internal(format!("the stored object cannot be read: {error}"))
+        })
     }
 
     /// Whether `stored` is this object's stored form.

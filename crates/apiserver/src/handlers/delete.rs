@@ -16,12 +16,14 @@ use crate::body::Body;
 use crate::cache::Entry;
 use crate::call::{Call, invalid_options, unsupported_dry_run};
 use crate::codec;
-use crate::object::{finalizers, meta, set_finalizers, set_meta};
+use crate::object::{encode_stored, finalizers, meta, set_finalizers, set_meta};
 use crate::status::{self, ApiError, Details};
 use crate::storage::PutError;
 
 const ORPHAN: &str = "orphan";
 const FOREGROUND: &str = "foregroundDeletion";
+/// Nothing takes longer to end than this many seconds (100 years), which times can still express.
+const GRACE_SECONDS_MAX: i64 = 100 * 366 * 86_400;
 /// How often a delete is tried again on a newer object.
 const ATTEMPTS: usize = 20;
 
@@ -182,7 +184,7 @@ pub(crate) async fn delete_object(call: &Call, options: &DeleteOptions) -> Resul
 }
 
 async fn attempt(call: &Call, options: &DeleteOptions, entry: Arc<Entry>) -> Result<Deleted, PutError> {
-    let mut object = entry.to_value();
+    let mut object = entry.try_value().map_err(PutError::Other)?;
     preconditions(call, options, &object).map_err(PutError::Other)?;
     if call.kind.kind == "Namespace" && call.kind.group.is_empty() {
         let first = meta(&object, "deletionTimestamp").is_empty();
@@ -215,8 +217,14 @@ async fn attempt(call: &Call, options: &DeleteOptions, entry: Arc<Entry>) -> Res
             finished(call, object, true)
         });
     }
-    let updated =
-        call.server.put(&call.kind, &entry.key, Compare::ModRevision(entry.revision), &object).await?;
+    let bytes = encode_stored(&object);
+    let updated = if entry.is_stored_as(&bytes) {
+        // It is on its way out already, in just this way: nothing to tell anybody.
+        entry.clone()
+    } else {
+        let compare = Compare::ModRevision(entry.revision);
+        call.server.put_bytes(&call.kind, entry.key.clone(), compare, bytes).await?
+    };
     set_meta(&mut object, "resourceVersion", updated.revision.to_string().into());
     if pending || matches!(grace, Grace::Seconds(1..)) {
         return Ok(Deleted::Object(object, false));
@@ -256,7 +264,7 @@ fn finished(call: &Call, object: Value, gone: bool) -> Deleted {
     }
 }
 
-fn preconditions(call: &Call, options: &DeleteOptions, object: &Value) -> Result<(), ApiError> {
+pub(crate) fn preconditions(call: &Call, options: &DeleteOptions, object: &Value) -> Result<(), ApiError> {
     let conflict = |what: &str, wanted: &str, field: &str, tail: &str| {
         let found = meta(object, field);
         let why = format!(
@@ -284,16 +292,21 @@ enum Grace {
     Seconds(i64),
 }
 
+/// A period that makes sense: the shortest for negative ones, as upstream.
+fn bounded(seconds: i64) -> i64 {
+    if seconds < 0 { 1 } else { seconds.min(GRACE_SECONDS_MAX) }
+}
+
 fn grace(call: &Call, options: &DeleteOptions, object: &mut Value) -> Grace {
     if !call.kind.behaviour.graceful_delete {
         return Grace::None;
     }
-    let requested = options.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
+    let requested = options.grace_period_seconds.map(bounded);
     let now = base::clock::now();
     let deleting: Option<Timestamp> = meta(object, "deletionTimestamp").parse().ok();
     if let Some(deleting) = deleting {
         let current = object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0);
-        let current = if current < 0 { 1 } else { current };
+        let current = bounded(current);
         if current == 0 {
             return Grace::None;
         }
@@ -314,7 +327,7 @@ fn grace(call: &Call, options: &DeleteOptions, object: &mut Value) -> Grace {
     let unassigned = object["spec"]["nodeName"].as_str().unwrap_or_default().is_empty();
     let own = object["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(0);
     let period = if finished || unassigned { 0 } else { requested.unwrap_or(own) };
-    let period = if period < 0 { 1 } else { period };
+    let period = bounded(period);
     let at = now + Duration::from_secs(period.unsigned_abs());
     set_meta(object, "deletionTimestamp", base::clock::rfc3339(at).into());
     set_meta(object, "deletionGracePeriodSeconds", period.into());

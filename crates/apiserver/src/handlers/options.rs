@@ -15,6 +15,9 @@ use crate::storage::store_error;
 /// How long a read waits for a resource version that is still to come.
 const FUTURE_WAIT: Duration = Duration::from_secs(3);
 
+/// The longest that a watch lasts.
+const TIMEOUT_SECONDS_MAX: u64 = 86_400;
+
 /// How `resourceVersion` is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Match {
@@ -70,7 +73,7 @@ impl ListOptions {
             timeout: timeout
                 .and_then(|seconds| u64::try_from(seconds).ok())
                 .filter(|seconds| *seconds > 0)
-                .map(Duration::from_secs),
+                .map(|seconds| Duration::from_secs(seconds.min(TIMEOUT_SECONDS_MAX))),
             bookmarks: query.flag("allowWatchBookmarks"),
             send_initial_events,
         })

@@ -168,6 +168,7 @@ async fn apply(call: &Call, part: Part, dry_run: bool) -> Result<Response<Body>,
         if part != Part::Main {
             return Err(call.not_found());
         }
+        call.authorize("create", "")?;
         if !meta(&config, "uid").is_empty() {
             let why = format!(
                 "uid mismatch: the provided object specified uid {}, and no existing object was found",

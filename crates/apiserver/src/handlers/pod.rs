@@ -4,8 +4,9 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::create::Outcome;
-use super::delete::{DeleteOptions, delete_object};
+use super::delete::{DeleteOptions, delete_object, preconditions};
 use super::update::{Change, Part, change_object};
+use crate::admission::{self, Operation};
 use crate::body::Body;
 use crate::call::Call;
 use crate::codec::{self, Target};
@@ -129,17 +130,16 @@ pub(crate) async fn evict(call: &Call) -> Result<Response<Body>, ApiError> {
             .as_array()
             .is_some_and(|values| values.iter().any(|value| value == "All"));
     let entry = call.server.current(&call.kind, &call.info.namespace, &call.info.name).await?;
-    let pod = entry.ok_or_else(|| call.not_found())?.to_value();
-    if let Some(uid) = options.uid.as_deref().filter(|uid| *uid != meta(&pod, "uid")) {
-        let why = format!(
-            "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted and then recreated",
-            meta(&pod, "uid")
-        );
-        return Err(ApiError::conflict("", "Pod", &call.info.name, &why));
-    }
+    let pod = entry.ok_or_else(|| call.not_found())?.try_value()?;
+    // A delete that will be refused must not cost the budget anything.
+    preconditions(call, &options, &pod)?;
+    admission::admit(call, Operation::Delete, "", &mut Value::Null, None).await?;
     if !ignores_budgets(&pod) {
         consume_budget(call, &pod, options.dry_run).await?;
-        mark_as_disrupted(call, options.dry_run).await?;
+        // Marking changes the version that the client insists on.
+        if options.resource_version.is_none() {
+            mark_as_disrupted(call, options.dry_run).await?;
+        }
     }
     delete_object(call, &options).await?;
     Ok(created(call))

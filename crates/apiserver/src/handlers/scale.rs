@@ -82,7 +82,7 @@ async fn change(call: &Call, paths: &ScalePaths, make: Make<'_>) -> Result<Respo
         Change { part: Part::Main, subresource: "scale", apply: &apply, unconditional: true, dry_run };
     let outcome = change_object(call, &change).await?;
     let mut object = match outcome {
-        Outcome::Stored(entry) => entry.to_value(),
+        Outcome::Stored(entry) => entry.try_value()?,
         Outcome::Dry(value) => value,
     };
     call.convert_from_storage(&mut object);

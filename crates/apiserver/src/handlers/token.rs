@@ -4,6 +4,7 @@ use http::{Response, StatusCode};
 use schema::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
+use crate::admission;
 use crate::authn::service_account::{Bound, Claims, ISSUER, Reference};
 use crate::body::Body;
 use crate::call::{Call, invalid};
@@ -32,7 +33,8 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
         .current(&call.kind, &call.info.namespace, name)
         .await?
         .ok_or_else(|| call.not_found())?
-        .to_value();
+        .try_value()?;
+    admission::check_token(call, &request["spec"]["boundObjectRef"])?;
     check_metadata(call, &request)?;
     let spec = &mut request["spec"];
     if !spec.is_object() {
@@ -135,7 +137,7 @@ async fn bind(call: &Call, reference: &Value, claims: &mut Claims) -> Result<(),
     let registry = call.server.registry();
     let kind = registry.resource("", "v1", resource).ok_or_else(ApiError::no_such_path)?;
     let entry = call.server.current(kind, namespace, name).await?;
-    let object = entry.ok_or_else(|| ApiError::not_found("", resource, name))?.to_value();
+    let object = entry.ok_or_else(|| ApiError::not_found("", resource, name))?.try_value()?;
     if !uid.is_empty() && uid != meta(&object, "uid") {
         let why = format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"

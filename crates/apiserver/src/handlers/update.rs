@@ -74,6 +74,7 @@ pub(crate) async fn update(call: &Call, part: Part) -> Result<Response<Body>, Ap
     if error.code != 404 || !call.kind.behaviour.create_on_update || part != Part::Main {
         return Err(error);
     }
+    call.authorize("create", "")?;
     set_meta(&mut object, "resourceVersion", Value::Null);
     managed_fields::track_update(call, &json!({}), &mut object, &manager, "")?;
     let outcome = create_object(call, object, dry_run).await?;
@@ -114,7 +115,7 @@ async fn attempt(
     change: &Change<'_>,
     entry: &std::sync::Arc<Entry>,
 ) -> Result<Outcome, PutError> {
-    let stored = entry.to_value();
+    let stored = entry.try_value().map_err(PutError::Other)?;
     let converted;
     let old = if call.kind.is_stored_version() {
         &stored

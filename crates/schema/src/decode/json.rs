@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 
+use super::MAX_KEPT_DEPTH;
 use super::typed::{Event, Input, Stop};
 
 /// Go refuses deeper nesting.
 const MAX_DEPTH: usize = 10_000;
-/// Values that are kept become trees, which are walked recursively; no object needs more.
-const MAX_KEPT_DEPTH: usize = 1_000;
 
 pub(super) struct Reader<'a> {
     bytes: &'a [u8],

@@ -22,6 +22,10 @@ use crate::types::Type;
 pub use type_meta::{TypeMeta, summarize, type_meta};
 pub use yaml::yaml_to_value;
 
+/// Values that are kept become trees, which are walked recursively, here and by every reader of what is
+/// stored (serde_json stops at 128). No object needs more.
+const MAX_KEPT_DEPTH: usize = 100;
+
 /// What to do about fields that are unknown or given twice (`fieldValidation`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Strictness {
@@ -69,7 +73,8 @@ pub fn decode_json(bytes: &[u8], ty: &Type, strictness: Strictness) -> Result<De
             Err(match (outcome, saved) {
                 (Err(typed::Stop::Unmarshaler(text)), _) | (_, Some(text)) => DecodeError::Type(text),
                 (Err(typed::Stop::Syntax), None) => {
-                    DecodeError::Syntax("unexpected end of JSON input".into())
+                    // Well-formed, as was just checked, but for its depth.
+                    DecodeError::Syntax("exceeded max depth".into())
                 }
                 (Ok(_), None) => unreachable!("matched above"),
             })

@@ -121,6 +121,16 @@ fn nesting_is_bounded() {
     let deep = |n: usize| format!(r#"{{"x":{}{}}}"#, "[".repeat(n), "]".repeat(n));
     assert!(decode(CONFIG_MAP, &deep(9_000)).is_ok());
     assert_eq!(decode(CONFIG_MAP, &deep(10_001)).unwrap_err(), "exceeded max depth");
+    // What is kept must be readable again by parsers that allow for less.
+    for (depth, kept) in [(99, true), (100, false)] {
+        let text = deep(depth);
+        assert_eq!(json_to_value(text.as_bytes()).is_ok(), kept);
+        assert_eq!(yaml_to_value(text.as_bytes()).is_ok(), kept);
+        let ty = Type::new("", "map[string]interface {}", crate::types::Shape::Any);
+        let value = serde_json::from_str(&text).unwrap();
+        assert_eq!(decode_value(value, &ty, Strictness::Ignore).is_ok(), kept);
+    }
+    assert_eq!(json_to_value(deep(100).as_bytes()).unwrap_err().to_string(), "exceeded max depth");
 }
 
 #[test]

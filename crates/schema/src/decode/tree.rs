@@ -4,10 +4,8 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
+use super::MAX_KEPT_DEPTH;
 use super::typed::{Event, Input, Stop};
-
-/// Deeper trees are refused, so that nobody walks them recursively.
-const MAX_DEPTH: usize = 1_000;
 
 pub(super) struct Reader {
     /// The value that `next` begins.
@@ -27,7 +25,7 @@ impl Reader {
 
     fn open(&mut self, open: Open) -> Result<(), Stop> {
         self.open.push(open);
-        if self.open.len() > MAX_DEPTH { Err(Stop::Syntax) } else { Ok(()) }
+        if self.open.len() > MAX_KEPT_DEPTH { Err(Stop::Syntax) } else { Ok(()) }
     }
 }
 

@@ -8,10 +8,9 @@ use base64::Engine as _;
 use serde_json::{Map, Number, Value};
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle};
 
-use super::DecodeError;
+use super::{DecodeError, MAX_KEPT_DEPTH};
 use crate::gotext;
 
-const MAX_DEPTH: usize = 1_000;
 /// Values that a document may hold with its aliases written out.
 const MAX_VALUES: usize = 1_000_000;
 
@@ -111,7 +110,7 @@ struct Builder {
 impl Builder {
     fn open(&mut self, open: Open) -> Result<(), DecodeError> {
         self.open.push(open);
-        if self.open.len() > MAX_DEPTH { Err(fail("exceeded max depth".into())) } else { Ok(()) }
+        if self.open.len() > MAX_KEPT_DEPTH { Err(fail("exceeded max depth".into())) } else { Ok(()) }
     }
 
     fn close(&mut self, line: usize) -> Result<(), DecodeError> {
