@@ -11,7 +11,8 @@ use cloud::Cloud;
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::Api;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, DeleteParams, Preconditions};
 use scaling::ledger::{Entry, Ledger, price_of};
 use scaling::pool::{Limits, Pool};
 use tokio::sync::Notify;
@@ -119,7 +120,17 @@ impl Context {
     fn subscribe(self: &Arc<Self>) {
         let (queue, pools) = (self.claim_queue.clone(), self.pool_queue.clone());
         let (provisioning, disruption) = (self.wake_provisioning.clone(), self.wake_disruption.clone());
+        let context = Arc::downgrade(self);
         self.claims.on_event(move |event| {
+            if let Some(context) = context.upgrade() {
+                // From here on the informer tells, of the claim's end too.
+                lock(&context.fresh_claims).remove(claim::name(event.object()));
+                if let Event::Deleted(last) = event
+                    && let Some(machine) = claim::provider_id(last)
+                {
+                    lock(&context.gone).remove(machine);
+                }
+            }
             queue.add(claim::name(event.object()).to_owned());
             pools.add(claim::pool(event.object()).to_owned());
             provisioning.notify_one();
@@ -136,12 +147,26 @@ impl Context {
         let disruption = self.wake_disruption.clone();
         self.nodes.on_event(move |event| {
             let Some(context) = context.upgrade() else { return };
+            if let Event::Deleted(last) = event {
+                lock(&context.pod_activity).remove(last.metadata.name.as_deref().unwrap_or_default());
+            }
             // The claim of a node is found by its machine, or by its name before that is known.
             let machine = machine_of(event.object()).unwrap_or_default();
             for claim in context.claims_of.get(&machine) {
                 context.claim_queue.add(claim::name(&claim).to_owned());
             }
             provisioning.notify_one();
+            disruption.notify_one();
+        });
+        let disruption = self.wake_disruption.clone();
+        self.budgets.on_event(move |event| {
+            // A budget may have become looser; most of their events only count pods.
+            if let Event::Applied { old: Some(old), new } = event
+                && allowed_by(old) == allowed_by(new)
+                && old.spec == new.spec
+            {
+                return;
+            }
             disruption.notify_one();
         });
         self.subscribe_to_pods();
@@ -164,7 +189,10 @@ impl Context {
             let node = picture::node_of(event.object());
             if before != after {
                 for node in [before, after].into_iter().flatten() {
-                    lock(&activity).insert(node.to_owned(), Instant::now());
+                    // Pods outlive their node's object for a moment; nobody asks about that one again.
+                    if context.nodes.get("", node).is_some() {
+                        lock(&activity).insert(node.to_owned(), Instant::now());
+                    }
                 }
                 context.wake_disruption.notify_one();
             }
@@ -267,6 +295,21 @@ impl Context {
 /// The name of a node's machine.
 pub(crate) fn machine_of(node: &Node) -> Option<String> {
     node.spec.as_ref()?.provider_id.clone().filter(|id| !id.is_empty())
+}
+
+/// How many pods a budget allows to evict.
+pub(crate) fn allowed_by(budget: &PodDisruptionBudget) -> i32 {
+    budget.status.as_ref().and_then(|status| status.disruptions_allowed).unwrap_or(0)
+}
+
+/// Whether an error says that the object is gone, or replaced by another of its name.
+pub(crate) fn is_gone_or_replaced(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404 || status.code == 409)
+}
+
+/// Deletes this very object and none that has its name later.
+pub(crate) fn exactly(metadata: &ObjectMeta) -> DeleteParams {
+    DeleteParams::default().preconditions(Preconditions { uid: metadata.uid.clone(), resource_version: None })
 }
 
 /// Whether an error says that the object is gone.

@@ -1,14 +1,14 @@
 //! Disruption: nodes that are not worth their price go away, within the budgets of their pools.
 //!
-//! Driven by changes and by deadlines (`consolidateAfter`), never by polling: a cluster in which
-//! nothing happens is not looked at.
+//! Driven by changes and by deadlines (`consolidateAfter`). Only where something was kept that is not
+//! worth its price is there a slow second look, for reasons that no event tells of.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::explain::DecisionRecord;
-use api::instance::InstanceType;
+use api::instance::{InstanceType, OfferingKey};
 use api::karpenter::NodeClaim;
 use api::names;
 use api::selector::Selector;
@@ -18,11 +18,11 @@ use scaling::consolidate::{self, Candidate, Verdict};
 use scaling::ledger::price_of;
 use scaling::pool::{Limits, Pool};
 use scaling::provision::{Demand, Input, Plan};
-use scheduling::PodKey;
+use scheduling::{Engine, PodClass, PodKey};
 use tokio::time::Instant;
 
 use crate::claim;
-use crate::context::{Context, Error, lock};
+use crate::context::{Context, Error, allowed_by, lock};
 use crate::decisions::{self, fact};
 use crate::lifecycle::delete;
 use crate::{picture, provisioning, termination};
@@ -33,6 +33,10 @@ const SETTLE: Duration = Duration::from_millis(100);
 const CONSOLIDATE_EVERY: Duration = Duration::from_secs(2);
 /// Nodes that are thought away per look.
 const CANDIDATES_MAX: usize = 64;
+/// What was kept is looked at again after this long, when nothing else happens.
+const BACKSTOP: Duration = Duration::from_secs(15);
+/// Pods that have waited in vain for this long do not hold others up any more.
+const HOPELESS: Duration = Duration::from_secs(300);
 /// A replacement is not itself replaced for this long.
 const REPLACEMENT_REST: Duration = Duration::from_secs(600);
 
@@ -72,6 +76,13 @@ struct Subject {
     price: f64,
 }
 
+/// A node that goes, since its pods fit on others.
+struct Doomed {
+    subject: Subject,
+    moves: Vec<(PodKey, Arc<str>)>,
+    saving: f64,
+}
+
 /// What one look works with.
 struct Look<'a> {
     context: &'a Arc<Context>,
@@ -80,23 +91,30 @@ struct Look<'a> {
     /// How many nodes of each pool there are and how many of them are going already.
     counts: BTreeMap<String, (usize, usize)>,
     due: Option<Instant>,
+    /// Offerings without capacity.
+    backed_off: &'a (dyn Fn(&OfferingKey) -> bool + Send + Sync),
 }
 
 async fn look(context: &Arc<Context>, last: &mut Option<Instant>) -> Result<Option<Instant>, Error> {
     finish_replacements(context).await?;
     let catalogue = context.cloud.catalogue();
     let pools = context.usable_pools(&catalogue);
-    let mut look = Look { context, counts: counts(context), pools, catalogue, due: None };
+    let backed_off = |key: &OfferingKey| context.offerings.is_backed_off(key);
+    let mut look =
+        Look { context, counts: counts(context), pools, catalogue, due: None, backed_off: &backed_off };
     let subjects = look.subjects();
-    let mut busy = Vec::new();
+    let (mut busy, mut removed) = (Vec::new(), false);
     for subject in subjects {
         if subject.pods.is_empty() {
-            look.remove_empty(&subject).await?;
+            removed |= look.remove_empty(&subject).await?;
         } else if look.pools[subject.pool].0.disruption.underutilized {
             busy.push(subject);
         }
     }
-    if !busy.is_empty() {
+    if removed {
+        // What goes must not count as room for the pods of others.
+        look.at(Instant::now() + SETTLE);
+    } else if !busy.is_empty() {
         let next = last.map(|last| last + CONSOLIDATE_EVERY);
         match next.filter(|next| *next > Instant::now()) {
             Some(next) => look.at(next),
@@ -234,9 +252,11 @@ impl Look<'_> {
         allowed
     }
 
-    async fn remove_empty(&mut self, subject: &Subject) -> Result<(), Error> {
+    /// Gives an empty node back. Returns whether the budgets allowed it.
+    async fn remove_empty(&mut self, subject: &Subject) -> Result<bool, Error> {
         if !self.take_allowance(subject.pool, "Empty") {
-            return Ok(());
+            self.at(Instant::now() + BACKSTOP);
+            return Ok(false);
         }
         let after = self.pools[subject.pool].0.disruption.consolidate_after.unwrap_or_default();
         let summary =
@@ -245,72 +265,140 @@ impl Look<'_> {
         record.chosen =
             vec![decisions::option("delete the node", "nothing runs on it", Some(-subject.price))];
         self.tell(subject, "Empty", record);
-        delete(self.context, &subject.claim).await
+        delete(self.context, &subject.claim).await?;
+        Ok(true)
     }
 
-    /// Thinks nodes away one by one, the cheapest to disrupt first, until one can go.
+    /// The nodes with the places of pods that wait taken, since those have the first claim on free
+    /// room; `None` while one of them fits nowhere.
+    fn room(&self) -> Option<Engine> {
+        let waiting = provisioning::homeless(self.context);
+        let mut engine = provisioning::outlook(self.context, &self.catalogue, false);
+        for pod in waiting {
+            if engine.place_and_add(&pod.class).is_none() && !is_hopeless(&pod.pod) {
+                return None;
+            }
+        }
+        // What was just evicted comes back in a moment.
+        let mut picture = lock(&self.context.picture);
+        for claim in self.context.claims.list().iter().filter(|claim| claim::is_deleting(claim)) {
+            let Some(node) = self.context.node_of_claim(claim) else { continue };
+            for pod in self.context.pods_on.get(node.metadata.name.as_deref().unwrap_or_default()) {
+                if picture::is_movable(&pod) && pod.metadata.deletion_timestamp.is_some() {
+                    let class = picture.class_of(&pod);
+                    engine.place_and_add(&class);
+                }
+            }
+        }
+        Some(engine)
+    }
+
+    /// Thinks nodes away one by one: those of the pools that are the last resort first, and of these
+    /// the cheapest to disrupt. Whatever goes, its pods' places are taken for those that follow.
     async fn consolidate(&mut self, mut subjects: Vec<Subject>) -> Result<(), Error> {
         let catalogue = self.catalogue.clone();
-        let engine = provisioning::outlook(self.context, &catalogue, false);
-        // Pods that wait have the first claim on free room: while there are any, nothing is taken away.
-        if !provisioning::homeless(self.context).is_empty() {
+        let Some(mut engine) = self.room() else {
             self.at(Instant::now() + CONSOLIDATE_EVERY);
             return Ok(());
-        }
+        };
         subjects.sort_by(|a, b| {
-            let key = |subject: &Subject| (subject.pods.len(), (-subject.price * 1e6) as i64);
+            let weight = |subject: &Subject| self.pools[subject.pool].0.weight;
+            let key =
+                |subject: &Subject| (weight(subject), subject.pods.len(), (-subject.price * 1e6) as i64);
             key(a).cmp(&key(b)).then_with(|| claim::name(&a.claim).cmp(claim::name(&b.claim)))
         });
         let daemons = provisioning::daemons(self.context);
-        for subject in subjects.into_iter().take(CANDIDATES_MAX) {
-            if let Some(reason) = self.blocked(&subject.pods) {
-                tracing::debug!(node = subject.node.metadata.name, reason, "not disrupted");
+        let (mut receiving, mut doomed) = (BTreeSet::<Arc<str>>::new(), Vec::new());
+        let (mut considered, mut kept, mut replacement) = (0, false, None);
+        for subject in subjects {
+            if considered >= CANDIDATES_MAX {
+                kept = true;
+                break;
+            }
+            let name = subject.node.metadata.name.as_deref().unwrap_or_default();
+            let blocked = self.blocked(&subject.pods);
+            if receiving.contains(name) || blocked.is_some() {
+                tracing::debug!(node = name, reason = blocked, "not disrupted");
+                kept = true;
                 continue;
             }
+            considered += 1;
             let candidate = self.candidate(&subject);
-            let context = self.context;
-            // An own pool's node makes room in its limits when it goes.
-            let pools = self.pools.clone();
-            let input = Input {
-                demands: &[],
-                pools: &pools,
-                catalogue: &catalogue,
-                backed_off: &|key| context.offerings.is_backed_off(key),
-                daemons: &daemons,
-                price_below: None,
-            };
+            let pools = self.pools_for(&subject);
+            let input = self.input(&pools, &catalogue, &daemons);
             let economics = &self.context.config.economics;
             let replaceable = may_be_replaced(&subject.claim);
-            match consolidate::consider(&engine, &candidate, &input, economics, replaceable) {
-                Verdict::Keep { reason } => {
-                    tracing::debug!(node = subject.node.metadata.name, reason, "kept");
-                }
+            let verdict = consolidate::consider(&engine, &candidate, &input, economics, replaceable);
+            if let Verdict::Keep { reason } = &verdict {
+                tracing::debug!(node = name, reason, "kept");
+                kept = true;
+                continue;
+            }
+            if !self.take_allowance(subject.pool, "Underutilized") {
+                kept = true;
+                continue;
+            }
+            match verdict {
+                Verdict::Keep { .. } => {}
                 Verdict::Delete { moves, saving } => {
-                    if !self.take_allowance(subject.pool, "Underutilized") {
-                        continue;
-                    }
-                    let summary =
-                        format!("removed: its {} pods fit on other nodes, ${saving:.4}/h saved", moves.len());
-                    let mut record = self.record("DeleteUnderutilizedNode", summary, &subject);
-                    record.chosen = moves
-                        .iter()
-                        .take(8)
-                        .map(|(pod, node)| {
-                            decisions::option(format!("pod {pod} to node {node}"), "has room", None)
-                        })
-                        .collect();
-                    self.tell(&subject, "Underutilized", record);
-                    delete(self.context, &subject.claim).await?;
-                    // One at a time: the next look sees where the pods went.
-                    return Ok(());
+                    move_away(&mut engine, &candidate, &moves);
+                    receiving.extend(moves.iter().map(|(_, node)| Arc::clone(node)));
+                    doomed.push(Doomed { subject, moves, saving });
                 }
                 Verdict::Replace { demands, plan, saving } => {
-                    if !self.take_allowance(subject.pool, "Underutilized") {
-                        continue;
-                    }
-                    return self.replace(&subject, &input, &demands, &plan, saving).await;
+                    // One at a time: the next look counts with the new machine.
+                    replacement = Some((subject, demands, plan, saving));
+                    break;
                 }
             }
+        }
+        self.remove_underutilized(&doomed).await?;
+        if let Some((subject, demands, plan, saving)) = replacement {
+            let pools = self.pools_for(&subject);
+            let input = self.input(&pools, &catalogue, &daemons);
+            self.replace(&subject, &input, &demands, &plan, saving).await?;
+            self.at(Instant::now() + CONSOLIDATE_EVERY);
+        }
+        if kept || !doomed.is_empty() {
+            self.at(Instant::now() + BACKSTOP);
+        }
+        Ok(())
+    }
+
+    /// The pools that may take the pods of a node: a base that was bought on purpose is not replaced
+    /// by what costs less and can vanish.
+    fn pools_for(&self, subject: &Subject) -> Vec<(Pool, Limits)> {
+        let weight = self.pools[subject.pool].0.weight;
+        self.pools.iter().filter(|(pool, _)| pool.weight >= weight).cloned().collect()
+    }
+
+    fn input<'a>(
+        &'a self,
+        pools: &'a [(Pool, Limits)],
+        catalogue: &'a [InstanceType],
+        daemons: &'a [PodClass],
+    ) -> Input<'a> {
+        Input { demands: &[], pools, catalogue, backed_off: self.backed_off, daemons, price_below: None }
+    }
+
+    /// Gives nodes back whose pods fit on others.
+    async fn remove_underutilized(&self, doomed: &[Doomed]) -> Result<(), Error> {
+        // All are closed before the first is drained, or pods would move from one to the next.
+        for Doomed { subject, .. } in doomed {
+            if let Err(error) = termination::set_disrupted(self.context, &subject.node, true).await {
+                tracing::debug!(%error, "a node is closed only when it is drained");
+            }
+        }
+        for Doomed { subject, moves, saving } in doomed {
+            let summary =
+                format!("removed: its {} pods fit on other nodes, ${saving:.4}/h saved", moves.len());
+            let mut record = self.record("DeleteUnderutilizedNode", summary, subject);
+            let tell_move = |(pod, node): &(PodKey, Arc<str>)| {
+                decisions::option(format!("pod {pod} to node {node}"), "has room", None)
+            };
+            record.chosen = moves.iter().take(8).map(tell_move).collect();
+            self.tell(subject, "Underutilized", record);
+            delete(self.context, &subject.claim).await?;
         }
         Ok(())
     }
@@ -388,9 +476,7 @@ impl Look<'_> {
                     Selector::from_label_selector(selector)
                         .is_ok_and(|selector| selector.matches_optional(pod.metadata.labels.as_ref()))
                 });
-                let allowed =
-                    budget.status.as_ref().and_then(|status| status.disruptions_allowed).unwrap_or(0);
-                if selects && allowed < 1 {
+                if selects && allowed_by(&budget) < 1 {
                     let budget = budget.metadata.name.as_deref().unwrap_or_default();
                     return Some(format!("PodDisruptionBudget {budget} allows no disruption of pod {name}"));
                 }
@@ -435,4 +521,27 @@ fn may_be_replaced(claim: &NodeClaim) -> bool {
                 < REPLACEMENT_REST
         });
     !rests
+}
+
+/// Whether a pod waits for something that will not come.
+fn is_hopeless(pod: &Pod) -> bool {
+    let created = pod.metadata.creation_timestamp.as_ref();
+    picture::node_of(pod).is_none()
+        && created.is_some_and(|created| {
+            Duration::try_from(base::clock::now().duration_since(created.0)).unwrap_or_default() > HOPELESS
+        })
+}
+
+/// Takes a node out of the engine and puts its pods where they will go.
+fn move_away(engine: &mut Engine, candidate: &Candidate, moves: &[(PodKey, Arc<str>)]) {
+    if let Some(id) = engine.snapshot().id(&candidate.node) {
+        engine.remove_node(id);
+    }
+    let classes: BTreeMap<&PodKey, &PodClass> =
+        candidate.pods.iter().map(|(key, class)| (key, class)).collect();
+    for (key, node) in moves {
+        if let (Some(id), Some(class)) = (engine.snapshot().id(node), classes.get(key)) {
+            engine.add_pod(id, class);
+        }
+    }
 }

@@ -48,6 +48,7 @@ async fn collect(context: &Context) -> Result<(), Error> {
     for claim in &claims {
         if let Some(id) = claim::provider_id(claim)
             && !there.contains_key(id)
+            && context.claims.get("", claim::name(claim)).is_some()
         {
             lock(&context.gone).insert(id.to_owned());
             context.claim_queue.add(claim::name(claim).to_owned());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::karpenter::NodeClaim;
 use api::names;
 use client::{EventType, Next, reference_to};
-use cloud::{CloudError, LaunchRequest};
+use cloud::{CloudError, LaunchRequest, OfferingKey};
 use k8s_openapi::api::core::v1::Taint;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
@@ -47,12 +47,7 @@ pub(crate) async fn progress(context: &Arc<Context>, claim: NodeClaim) -> Result
         };
         return give_up(context, &claim, "InsufficientCapacityError", reason).await;
     }
-    let request = LaunchRequest {
-        claim: claim::name(&claim).to_owned(),
-        offerings,
-        labels: claim.metadata.labels.clone().unwrap_or_default(),
-        taints: taints(&claim),
-    };
+    let request = request(&claim, offerings);
     match context.cloud.launch(&request).await {
         Ok(launched) => {
             launched.unavailable.iter().for_each(|key| context.offerings.failed(key));
@@ -71,6 +66,16 @@ pub(crate) async fn progress(context: &Arc<Context>, claim: NodeClaim) -> Result
         Err(error @ (CloudError::GiveUp(_) | CloudError::NotFound(_))) => {
             give_up(context, &claim, "LaunchFailed", &error.to_string()).await
         }
+    }
+}
+
+/// What the cloud is asked for.
+pub(crate) fn request(claim: &NodeClaim, offerings: Vec<OfferingKey>) -> LaunchRequest {
+    LaunchRequest {
+        claim: claim::name(claim).to_owned(),
+        offerings,
+        labels: claim.metadata.labels.clone().unwrap_or_default(),
+        taints: taints(claim),
     }
 }
 

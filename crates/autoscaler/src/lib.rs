@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use api::karpenter::NodeClaim;
 use client::{CancellationToken, Informers};
-use cloud::{Cloud, InstanceId, OfferingKey};
+use cloud::{Cloud, InstanceId, LaunchRequest, OfferingKey};
 use scaling::consolidate::Economics;
 use tokio::task::JoinSet;
 
@@ -72,8 +72,27 @@ impl Config {
 
 /// What was rented for a claim, if anything: with this a provider that forgets its machines at a
 /// restart is reminded of them.
-pub fn rented(claim: &NodeClaim) -> Option<(InstanceId, OfferingKey)> {
-    Some((InstanceId::new(claim::provider_id(claim)?), claim::offering(claim)?))
+pub fn rented(claim: &NodeClaim) -> Option<Rented> {
+    let offering = claim::offering(claim)?;
+    Some(Rented {
+        id: InstanceId::new(claim::provider_id(claim)?),
+        request: launch::request(claim, vec![offering.clone()]),
+        offering,
+        is_registered: claim::is(claim, claim::REGISTERED),
+    })
+}
+
+/// A machine as its claim remembers it.
+#[derive(Clone, Debug)]
+pub struct Rented {
+    /// The machine.
+    pub id: InstanceId,
+    /// What it was rented as.
+    pub offering: OfferingKey,
+    /// What would be asked for again: the claim's name, and what the node registers with.
+    pub request: LaunchRequest,
+    /// Whether its node has joined. If not, it may still have been booting.
+    pub is_registered: bool,
 }
 
 /// Scales nodes until `stop`.

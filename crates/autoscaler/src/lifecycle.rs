@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use api::karpenter::{NodeClaim, NodeClaimStatus};
 use client::{CancellationToken, Next, run_workers};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
-use crate::context::{Context, Error, is_not_found};
+use crate::context::{Context, Error, exactly, is_gone_or_replaced};
 use crate::{claim, initialization, interruption, launch, liveness, registration, termination};
 
 /// Claims looked at at the same time.
@@ -61,8 +61,8 @@ pub(crate) async fn write_status(
 
 /// Deletes a claim; its termination follows.
 pub(crate) async fn delete(context: &Context, claim: &NodeClaim) -> Result<(), Error> {
-    match context.claim_api().delete(claim::name(claim), &DeleteParams::default()).await {
-        Err(error) if !is_not_found(&error) => Err(error.into()),
+    match context.claim_api().delete(claim::name(claim), &exactly(&claim.metadata)).await {
+        Err(error) if !is_gone_or_replaced(&error) => Err(error.into()),
         _ => Ok(()),
     }
 }

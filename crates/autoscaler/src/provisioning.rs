@@ -98,7 +98,8 @@ pub(crate) fn homeless(context: &Context) -> Vec<Homeless> {
 
 /// The cluster as it will be: without nodes that go, with those that come if `with_future`.
 pub(crate) fn outlook(context: &Context, catalogue: &[InstanceType], with_future: bool) -> Engine {
-    let picture = lock(&context.picture);
+    let mut picture = lock(&context.picture);
+    picture.update();
     let mut engine = picture.cluster().engine().fork();
     drop(picture);
     for claim in context.all_claims() {
@@ -239,17 +240,23 @@ async fn buy(context: &Context, input: &Input<'_>, plan: &Plan) -> Vec<Bought> {
         let mut creating = tokio::task::JoinSet::new();
         for (purchase, claim) in chunk.iter().cloned() {
             let api = context.claim_api();
-            creating.spawn(async move { (purchase, api.create(&PostParams::default(), &claim).await) });
+            // Noted before, since the informer may show the claim, and even its end, before the answer.
+            note_fresh(context, &claim);
+            creating.spawn(async move {
+                let created = api.create(&PostParams::default(), &claim).await;
+                (purchase, claim, created)
+            });
         }
         while let Some(created) = creating.join_next().await {
             match created {
-                Ok((purchase, Ok(claim))) => {
-                    let name = claim::name(&claim).to_owned();
-                    lock(&context.fresh_claims).insert(name.clone(), (claim.clone(), Instant::now()));
-                    context.nominate(&name);
+                Ok((purchase, _, Ok(claim))) => {
+                    context.nominate(claim::name(&claim));
                     bought.push(Bought { claim, purchase });
                 }
-                Ok((_, Err(error))) => tracing::warn!(%error, "a NodeClaim could not be created"),
+                Ok((_, claim, Err(error))) => {
+                    lock(&context.fresh_claims).remove(claim::name(&claim));
+                    tracing::warn!(%error, "a NodeClaim could not be created");
+                }
                 Err(_) => {}
             }
         }
@@ -274,10 +281,23 @@ pub(crate) async fn buy_replacement(
     claim.metadata.name = Some(format!("{}-{}", pool.name, base::rng::name_suffix(5)));
     let annotations = claim.metadata.annotations.get_or_insert_default();
     annotations.insert(claim::REPLACES.to_owned(), replaced.to_owned());
-    let claim = context.claim_api().create(&PostParams::default(), &claim).await?;
-    lock(&context.fresh_claims).insert(claim::name(&claim).to_owned(), (claim.clone(), Instant::now()));
-    context.nominate(claim::name(&claim));
-    Ok(Some(claim))
+    note_fresh(context, &claim);
+    match context.claim_api().create(&PostParams::default(), &claim).await {
+        Ok(claim) => {
+            context.nominate(claim::name(&claim));
+            Ok(Some(claim))
+        }
+        Err(error) => {
+            lock(&context.fresh_claims).remove(claim::name(&claim));
+            Err(error)
+        }
+    }
+}
+
+/// Lets a claim count before the informer shows it.
+fn note_fresh(context: &Context, claim: &NodeClaim) {
+    let name = claim::name(claim).to_owned();
+    lock(&context.fresh_claims).insert(name, (claim.clone(), Instant::now()));
 }
 
 /// The claim for one machine of a purchase, without a name.

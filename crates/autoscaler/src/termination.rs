@@ -10,12 +10,12 @@ use cloud::{CloudError, InstanceId};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Node, Pod, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::{Api, DeleteParams, EvictParams, Patch, PatchParams};
+use kube::api::{Api, EvictParams, Patch, PatchParams};
 use scaling::duration;
 use serde_json::json;
 
 use crate::claim;
-use crate::context::{Context, Error, is_not_found, lock};
+use crate::context::{Context, Error, exactly, is_gone_or_replaced, is_not_found, lock};
 use crate::picture;
 
 /// Pods are looked at again after this long while a node drains.
@@ -69,8 +69,8 @@ async fn begin(context: &Context, node: &Node) -> Result<(), Error> {
     set_disrupted(context, node, true).await?;
     if node.metadata.deletion_timestamp.is_none() {
         let name = node.metadata.name.as_deref().unwrap_or_default();
-        match context.node_api().delete(name, &DeleteParams::default()).await {
-            Err(error) if !is_not_found(&error) => return Err(error.into()),
+        match context.node_api().delete(name, &exactly(&node.metadata)).await {
+            Err(error) if !is_gone_or_replaced(&error) => return Err(error.into()),
             _ => {}
         }
     }
@@ -121,7 +121,7 @@ async fn drain(
         let pod_name = pod.metadata.name.as_deref().unwrap_or_default();
         if is_gone {
             // The machine took the containers with it; the objects must not wait for them.
-            ignore_missing(api.delete(pod_name, &DeleteParams::default().grace_period(0)).await)?;
+            ignore_gone(api.delete(pod_name, &exactly(&pod.metadata).grace_period(0)).await)?;
             continue;
         }
         if pod.metadata.deletion_timestamp.is_some() {
@@ -131,16 +131,17 @@ async fn drain(
             && is_out_of_time(pod, deadline)
         {
             let left = seconds_until(deadline).clamp(1, grace_of(pod).max(1));
-            let params = DeleteParams::default().grace_period(u32::try_from(left).unwrap_or(1));
-            ignore_missing(api.delete(pod_name, &params).await)?;
+            let params = exactly(&pod.metadata).grace_period(u32::try_from(left).unwrap_or(1));
+            ignore_gone(api.delete(pod_name, &params).await)?;
             continue;
         }
-        match api.evict(pod_name, &EvictParams::default()).await {
+        let params = EvictParams { delete_options: Some(exactly(&pod.metadata)), ..EvictParams::default() };
+        match api.evict(pod_name, &params).await {
             Ok(_) => {
                 let message = format!("evicted because node {name} is going away");
                 context.recorder.event(&reference_to(pod.as_ref()), EventType::Normal, "Evicted", message);
             }
-            Err(error) if is_not_found(&error) => {}
+            Err(error) if is_gone_or_replaced(&error) => {}
             Err(kube::Error::Api(status)) if status.code == 429 => blocked = Some(status.message.clone()),
             Err(error) => return Err(error.into()),
         }
@@ -182,6 +183,13 @@ fn seconds_until(deadline: Timestamp) -> i64 {
 
 pub(crate) fn grace_of(pod: &Pod) -> i64 {
     pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds).unwrap_or(30)
+}
+
+fn ignore_gone<T>(result: Result<T, kube::Error>) -> Result<(), Error> {
+    match result {
+        Err(error) if !is_gone_or_replaced(&error) => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 fn ignore_missing<T>(result: Result<T, kube::Error>) -> Result<(), Error> {

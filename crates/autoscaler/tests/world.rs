@@ -2,7 +2,7 @@
 //! nodes. On paused time; assertions are on the state of the world.
 #![allow(clippy::unwrap_used, reason = "fixtures are well formed, and a refusal should end the test")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use api::instance::{CapacityType, OfferingKey};
 use api::karpenter::{NodeClaim, NodePool};
 use api::names;
 use client::{CancellationToken, Informers};
-use cloud::{Cloud, InstanceId};
+use cloud::{Cloud, InstanceId, LaunchRequest};
 use cloud_sim::{Config as SimConfig, Hooks, Machine, SimCloud};
 use k8s_openapi::api::core::v1::{Binding, Node, Pod, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
@@ -397,6 +397,118 @@ async fn a_node_whose_pods_fit_elsewhere_goes() {
     world.all_bound(1).await;
 }
 
+/// A pool of machines with 1.9 cores for pods.
+fn two_cores(capacity_type: &str) -> Value {
+    json!({
+        "disruption": {"consolidationPolicy": "WhenEmptyOrUnderutilized", "consolidateAfter": "3s"},
+        "template": {"spec": {"requirements": [
+            {"key": names::INSTANCE_TYPE, "operator": "In", "values": ["m7g.large"]},
+            {"key": names::CAPACITY_TYPE, "operator": "In", "values": [capacity_type]}]}}})
+}
+
+impl World {
+    /// Pods by their nodes.
+    async fn by_node(&self) -> BTreeMap<String, Vec<String>> {
+        let mut by_node: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for pod in self.list::<Pod>().await {
+            if let Some(node) = pod.spec.unwrap().node_name {
+                by_node.entry(node).or_default().push(pod.metadata.name.unwrap());
+            }
+        }
+        by_node
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_empty_nodes_are_merged_at_once() {
+    let world = World::start().await;
+    world.pool("default", two_cores("spot")).await;
+    world.pods("web", 21, "500m", json!({})).await;
+    world.all_bound(21).await;
+    let by_node = world.by_node().await;
+    assert_eq!(by_node.len(), 7);
+    for pods in by_node.values() {
+        world.delete_pod(&pods[0]).await;
+        world.delete_pod(&pods[1]).await;
+    }
+    let start = tokio::time::Instant::now();
+    world
+        .eventually("three nodes are left", || async {
+            (world.list::<Node>().await.len() <= 3).then_some(())
+        })
+        .await;
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    world.all_bound(7).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.list::<NodeClaim>().await.len(), 3, "and nothing was bought for those who moved");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_base_on_demand_is_not_replaced_by_spot() {
+    let world = World::start().await;
+    let mut base = two_cores("on-demand");
+    merge(&mut base, json!({"weight": 100, "limits": {"cpu": "2"}}));
+    world.pool("base", base).await;
+    world.pool("burst", two_cores("spot")).await;
+    world.pods("web", 6, "500m", json!({})).await;
+    world.all_bound(6).await;
+    for pods in world.by_node().await.into_values() {
+        world.delete_pod(&pods[0]).await;
+        world.delete_pod(&pods[1]).await;
+    }
+    world
+        .eventually("one node is left", || async { (world.list::<Node>().await.len() == 1).then_some(()) })
+        .await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let claims = world.list::<NodeClaim>().await;
+    assert_eq!(claims.len(), 1);
+    assert_eq!(claims[0].metadata.labels.as_ref().unwrap()[names::CAPACITY_TYPE], "on-demand");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_budget_that_opens_lets_consolidation_go_on() {
+    let world = World::start().await;
+    world.pool("default", two_cores("spot")).await;
+    let _: PodDisruptionBudget = world
+        .server
+        .create(json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "web"},
+            "spec": {"maxUnavailable": 0, "selector": {"matchLabels": {"app": "web"}}}}))
+        .await;
+    world.pods("web", 6, "500m", json!({})).await;
+    world.all_bound(6).await;
+    for pods in world.by_node().await.into_values() {
+        world.delete_pod(&pods[0]).await;
+        world.delete_pod(&pods[1]).await;
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.list::<Node>().await.len(), 2);
+    let budgets: Api<PodDisruptionBudget> = Api::namespaced(world.client.clone(), "default");
+    budgets.delete("web", &DeleteParams::default()).await.unwrap();
+    let start = tokio::time::Instant::now();
+    world
+        .eventually("one node is left", || async { (world.list::<Node>().await.len() == 1).then_some(()) })
+        .await;
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pod_that_fits_nowhere_holds_consolidation_up_for_a_while_only() {
+    let world = World::start().await;
+    world.pool("default", two_cores("spot")).await;
+    world.pods("web", 6, "500m", json!({})).await;
+    world.all_bound(6).await;
+    world.pods("huge", 1, "500", json!({})).await;
+    for pods in world.by_node().await.into_values() {
+        world.delete_pod(&pods[0]).await;
+        world.delete_pod(&pods[1]).await;
+    }
+    tokio::time::sleep(Duration::from_secs(240)).await;
+    assert_eq!(world.list::<Node>().await.len(), 2);
+    world
+        .eventually("one node is left", || async { (world.list::<Node>().await.len() == 1).then_some(()) })
+        .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_budget_of_the_user_holds_a_drain_up() {
     let world = World::start().await;
@@ -443,7 +555,8 @@ async fn a_restarted_autoscaler_goes_on_and_collects_garbage() {
         zone: "us-east-1a".into(),
         capacity_type: CapacityType::OnDemand,
     };
-    world.cloud.adopt("nobody", InstanceId::new("sim:///us-east-1a/i-stray"), stray);
+    let nobody = LaunchRequest { claim: "nobody".to_owned(), ..LaunchRequest::default() };
+    world.cloud.adopt(&nobody, InstanceId::new("sim:///us-east-1a/i-stray"), stray, true);
     world.pods("web", 2, "500m", json!({})).await;
     world.all_bound(2).await;
     world.start_autoscaler();

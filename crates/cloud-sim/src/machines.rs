@@ -156,23 +156,33 @@ impl SimCloud {
         true
     }
 
-    /// Takes over a machine that a former process rented, as NodeClaims remember it. It is running
-    /// already, so no hook is called. Unknown instance types are ignored.
-    pub fn adopt(&self, claim: &str, id: InstanceId, offering: OfferingKey) -> bool {
+    /// Takes over a machine that a former process rented, as NodeClaims remember it. One that is
+    /// running already leads to no hook; one that is not boots again. Unknown instance types are
+    /// ignored.
+    pub fn adopt(
+        &self,
+        request: &LaunchRequest,
+        id: InstanceId,
+        offering: OfferingKey,
+        is_running: bool,
+    ) -> bool {
         let Some((kind, price)) = self.find(&offering) else { return false };
         let instance = Instance {
             id: id.clone(),
-            claim: claim.to_owned(),
+            claim: request.claim.clone(),
             offering,
             dollars_per_hour: price,
             image: String::new(),
             launched: base::clock::now(),
         };
-        let request = LaunchRequest { claim: claim.to_owned(), ..LaunchRequest::default() };
-        let machine = self.machine(instance, kind, &request);
+        let machine = self.machine(instance, kind, request);
         let mut state = self.lock();
-        state.by_claim.insert(claim.to_owned(), id.clone());
-        state.machines.insert(id, Rented { machine, is_running: true });
+        state.by_claim.insert(request.claim.clone(), id.clone());
+        state.machines.insert(id.clone(), Rented { machine, is_running });
+        drop(state);
+        if !is_running {
+            self.boot(id);
+        }
         true
     }
 
@@ -398,9 +408,34 @@ mod tests {
             zone: "us-east-1a".into(),
             capacity_type: CapacityType::OnDemand,
         };
-        assert!(cloud.adopt("c1", id.clone(), key.clone()));
-        assert_eq!(cloud.get(&id).await.unwrap().offering, key);
         let request = LaunchRequest { claim: "c1".to_owned(), ..LaunchRequest::default() };
+        assert!(cloud.adopt(&request, id.clone(), key.clone(), true));
+        assert_eq!(cloud.get(&id).await.unwrap().offering, key);
         assert_eq!(cloud.launch(&request).await.unwrap().instance.id, id);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_adopted_machine_that_was_booting_comes_up() {
+        let (running_in, mut running) = mpsc::unbounded_channel();
+        let hooks = Hooks {
+            on_running: Box::new(move |machine| running_in.send(machine).unwrap()),
+            on_gone: Box::new(|_| {}),
+        };
+        let cloud = SimCloud::new(Config::default(), hooks);
+        let key = OfferingKey {
+            instance_type: "c5.large".into(),
+            zone: "us-east-1a".into(),
+            capacity_type: CapacityType::OnDemand,
+        };
+        let request = |claim: &str| LaunchRequest {
+            claim: claim.to_owned(),
+            labels: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
+            ..LaunchRequest::default()
+        };
+        assert!(cloud.adopt(&request("there"), InstanceId::new("i-1"), key.clone(), true));
+        assert!(cloud.adopt(&request("booting"), InstanceId::new("i-2"), key, false));
+        let machine = running.recv().await.unwrap();
+        assert_eq!((machine.node_name.as_str(), machine.labels["team"].as_str()), ("booting", "a"));
+        assert!(running.try_recv().is_err(), "the other one was up already");
     }
 }

@@ -68,9 +68,11 @@ async fn boot(nodes: SimNodes, machine: Machine) {
 
 /// Tells the cloud of a machine that a former process rented, as its claim remembers it.
 fn adopt(cloud: &SimCloud, claim: &NodeClaim) {
-    let Some((id, offering)) = autoscaler::rented(claim) else { return };
-    let name = claim.metadata.name.as_deref().unwrap_or("");
-    if !cloud.adopt(name, id, offering) {
-        tracing::warn!(claim = name, "the catalogue no longer has this claim's instance type");
+    let Some(rented) = autoscaler::rented(claim) else { return };
+    if !cloud.adopt(&rented.request, rented.id, rented.offering, rented.is_registered) {
+        tracing::warn!(
+            claim = rented.request.claim,
+            "the catalogue no longer has this claim's instance type"
+        );
     }
 }

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::karpenter::Budget;
-use scheduling::{Engine, PodClass, PodKey};
+use api::names;
+use scheduling::{Engine, NodeId, NodeInfo, PodClass, PodKey};
 
 use crate::provision::{self, Demand, Input, Plan};
 
@@ -105,7 +106,9 @@ pub fn allowance(
 }
 
 /// Decides about one node. `engine` is the cluster without nodes that are going away; `input` has
-/// pools and catalogue, and no demands. `replaceable` is false where a replacement is out of the
+/// pools and catalogue, and no demands. Nodes of pools that `input` lacks take none of the pods: the
+/// caller leaves out pools of a lower weight than the candidate's. Karpenter does not look at weights
+/// when it consolidates; a base on demand, which always costs more, would melt away into spot there. `replaceable` is false where a replacement is out of the
 /// question, e.g. because the node is itself one.
 pub fn consider(
     engine: &Engine,
@@ -119,6 +122,9 @@ pub fn consider(
     let restarts = economics.dollars_per_restart * candidate.pods.len() as f64;
     let mut without = engine.fork();
     if let Some(id) = without.snapshot().id(&candidate.node) {
+        without.remove_node(id);
+    }
+    for id in foreign(&without, input) {
         without.remove_node(id);
     }
     // Large pods first: they have the fewest places to go to.
@@ -177,6 +183,15 @@ pub fn consider(
     Verdict::Replace { demands, plan: Box::new(plan), saving }
 }
 
+/// The nodes of pools that are not among the input's. Nodes without a pool are nobody's.
+fn foreign(engine: &Engine, input: &Input<'_>) -> Vec<NodeId> {
+    let is_foreign = |node: &NodeInfo| {
+        let pool = node.labels.iter().find(|(key, _)| **key == *names::NODE_POOL);
+        pool.is_some_and(|(_, name)| input.pools.iter().all(|(pool, _)| pool.name != *name))
+    };
+    engine.snapshot().nodes().filter(|(_, node)| is_foreign(node)).map(|(id, _)| id).collect()
+}
+
 /// Pods of one class together.
 fn demands(classes: &[PodClass]) -> Vec<Demand> {
     let mut demands: Vec<Demand> = Vec::new();
@@ -191,7 +206,10 @@ fn demands(classes: &[PodClass]) -> Vec<Demand> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::pool::{Limits, Pool};
 
     fn budget(nodes: &str, reasons: Option<&[&str]>) -> Budget {
         let reasons = reasons.map(|reasons| reasons.iter().map(|&reason| reason.to_owned()).collect());
@@ -213,5 +231,66 @@ mod tests {
             assert_eq!(allowance(&budgets, reason, nodes, disrupting, always), expected, "{reason} {nodes}");
         }
         assert_eq!(allowance(&[], "Empty", 5, 0, always), usize::MAX);
+    }
+
+    /// Nodes of 1.9 cores, each with a pool's name.
+    fn engine(nodes: &[(&str, &str)]) -> Engine {
+        let mut engine = Engine::new(1);
+        for (name, pool) in nodes {
+            let node: k8s_openapi::api::core::v1::Node = serde_json::from_value(json!({
+                "metadata": {"name": name, "labels": {"karpenter.sh/nodepool": pool}},
+                "status": {"allocatable": {"cpu": "1900m", "memory": "7Gi", "pods": "110"}}}))
+            .unwrap();
+            engine.set_node(NodeInfo::of(&node));
+        }
+        engine
+    }
+
+    fn pool(name: &str) -> (Pool, Limits) {
+        let pool = serde_json::from_value(json!({
+            "apiVersion": "karpenter.sh/v1", "kind": "NodePool", "metadata": {"name": name},
+            "spec": {"template": {"spec": {"requirements": []}}}}));
+        (Pool::of(&pool.unwrap()).unwrap(), Limits::ZERO)
+    }
+
+    fn verdict(engine: &mut Engine, pods: usize, pools: &[(Pool, Limits)]) -> Verdict {
+        let pod = json!({"spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "10m"}}}]}});
+        let class = engine.class_of(&serde_json::from_value(pod).unwrap());
+        let n1 = engine.snapshot().id("n1").unwrap();
+        (0..pods).for_each(|_| engine.add_pod(n1, &class));
+        let candidate = Candidate {
+            node: "n1".into(),
+            dollars_per_hour: 0.02,
+            pods: (0..pods).map(|index| (PodKey::from(format!("default/p{index}")), class.clone())).collect(),
+        };
+        let input = Input {
+            demands: &[],
+            pools,
+            catalogue: &[],
+            backed_off: &|_| false,
+            daemons: &[],
+            price_below: None,
+        };
+        consider(engine, &candidate, &input, &Economics::default(), true)
+    }
+
+    #[test]
+    fn a_small_machine_pays_for_the_move_of_the_few_pods_it_has() {
+        let pools = [pool("spot")];
+        for (pods, goes) in [(1, true), (10, true), (30, true), (60, false)] {
+            let mut engine = engine(&[("n1", "spot"), ("n2", "spot")]);
+            let verdict = verdict(&mut engine, pods, &pools);
+            assert_eq!(matches!(verdict, Verdict::Delete { .. }), goes, "{pods} pods: {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn pods_do_not_move_to_nodes_of_pools_that_are_left_out() {
+        let pools = [pool("base")];
+        for (other, goes) in [("base", true), ("burst", false)] {
+            let mut engine = engine(&[("n1", "base"), ("n2", other)]);
+            let verdict = verdict(&mut engine, 1, &pools);
+            assert_eq!(matches!(verdict, Verdict::Delete { .. }), goes, "{other}: {verdict:?}");
+        }
     }
 }
