@@ -22,8 +22,6 @@ use crate::{Component, StartError};
 const CONTAINERD_SOCKET: &str = "/run/containerd/containerd.sock";
 /// How long a runtime may take to say that it is there.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// Addresses of pods on this machine.
-const POD_CIDR: &str = "10.244.0.0/24";
 /// How long containers get to end when the cluster is stopped.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 /// The most pods on the node, as the kubelet's default.
@@ -156,9 +154,19 @@ pub(crate) async fn clean_up(data_dir: &Path) -> Result<(), StartError> {
 }
 
 fn private_config(data_dir: &Path) -> private::Config {
-    let mut config = private::Config::of(data_dir, POD_CIDR);
+    let mut config = private::Config::of(data_dir, &pod_cidr(data_dir));
     config.volumes = Some(data_dir.join("agent"));
     config
+}
+
+/// Addresses of the pods of one cluster: clusters of different directories on one machine should not
+/// share them, so the directory picks one of 256 blocks.
+fn pod_cidr(data_dir: &Path) -> String {
+    let bytes = data_dir.as_os_str().as_encoded_bytes();
+    // FNV-1a, for a choice that is the same in every run.
+    let hash =
+        bytes.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    format!("10.244.{}.0/24", hash % 256)
 }
 
 /// The machine's name, as nodes are called.

@@ -15,9 +15,9 @@ pub struct Args {
     pub kind: String,
     /// Name
     pub name: Option<String>,
-    /// Earlier decisions as well
+    /// Only the latest decision, not how it came to it
     #[arg(long)]
-    pub history: bool,
+    pub latest: bool,
 }
 
 /// Runs the command.
@@ -36,10 +36,8 @@ pub async fn run(args: Args, target: &Target) -> Result<()> {
     match decisions.get_opt(&record).await.map_err(|error| anyhow!(describe(&error)))? {
         Some(decision) => {
             print_record(&resource.display(&name), &decision.latest);
-            let earlier = decision.history.iter().take(if args.history { usize::MAX } else { 0 });
-            earlier.for_each(|record| print_record("before that", record));
-            if !args.history && !decision.history.is_empty() {
-                println!("\n{} earlier decisions: --history", decision.history.len());
+            for record in decision.history.iter().filter(|_| !args.latest) {
+                print_record("\nbefore that", record);
             }
             Ok(())
         }

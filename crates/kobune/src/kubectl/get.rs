@@ -87,6 +87,9 @@ pub async fn run(args: Args, target: &Target) -> Result<()> {
                 }
                 let merged = Table::merge(tables);
                 if !merged.rows.is_empty() {
+                    if several && !empty {
+                        println!();
+                    }
                     let prefix = several.then_some(resource);
                     let shows_namespace = args.all_namespaces && resource.namespaced;
                     merged.print(wide.is_some(), shows_namespace, prefix, empty || several);
