@@ -110,6 +110,11 @@ impl InFlight {
         self.owners().get(owner).map_or(0, |entry| entry.created.len())
     }
 
+    /// When to come back at the latest: once what the informer does not show may be looked up.
+    pub fn come_back(&self, owner: &str) -> Option<Duration> {
+        (self.unseen(owner) > 0).then_some(UNSEEN_MAX + Duration::from_secs(1))
+    }
+
     /// The uids whose deletion is under way.
     pub fn being_deleted(&self, owner: &str) -> HashSet<String> {
         self.owners().get(owner).map(|entry| entry.deleting.clone()).unwrap_or_default()

@@ -59,7 +59,7 @@ pub(crate) async fn report(client: &kube::Client, report: &Report) {
 /// the reason can be read from the pod.
 pub(crate) async fn evict(
     client: &kube::Client,
-    victim: &PodKey,
+    victim: &Identity,
     preemptor: &Identity,
     node: &str,
     recorder: &Recorder,
@@ -72,23 +72,19 @@ pub(crate) async fn evict(
         "lastProbeTime": null,
         "lastTransitionTime": base::clock::rfc3339(base::clock::now()),
     });
-    patch_status(client, victim, &json!({"status": {"conditions": [condition]}})).await;
-    let Some((namespace, name)) = victim.split_once('/') else { return };
-    let uri = format!("/api/v1/namespaces/{namespace}/pods/{name}");
-    match send(client, Method::DELETE, &uri, "application/json", &json!({})).await {
+    let status = json!({"metadata": {"uid": &*victim.uid}, "status": {"conditions": [condition]}});
+    patch_status(client, &victim.key, &status).await;
+    let uri = format!("/api/v1/namespaces/{}/pods/{}", victim.namespace(), victim.name());
+    let exactly = json!({"preconditions": {"uid": &*victim.uid}});
+    match send(client, Method::DELETE, &uri, "application/json", &exactly).await {
         Ok(()) => {
-            let about = ObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Pod".to_owned()),
-                namespace: Some(namespace.to_owned()),
-                name: Some(name.to_owned()),
-                ..ObjectReference::default()
-            };
             let message = format!("Preempted by pod {} on node {node}", preemptor.uid);
-            recorder.event(&about, EventType::Normal, "Preempted", message);
+            recorder.event(&reference(victim), EventType::Normal, "Preempted", message);
         }
+        // It is gone already; the room is there.
+        Err(Refused { status: Some(StatusCode::NOT_FOUND | StatusCode::CONFLICT), .. }) => {}
         Err(error) => {
-            tracing::warn!(pod = %victim, preemptor = %preemptor.key, error = error.text, "preemption failed")
+            tracing::warn!(pod = %victim.key, preemptor = %preemptor.key, error = error.text, "preemption failed")
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{CancellationToken, EventType, Informers, Recorder};
+use client::{CancellationToken, EventType, Informer, Informers, Recorder};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until};
@@ -79,6 +79,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) {
             recorder: Recorder::new(config.client.clone(), config.scheduler_name),
             decisions: Decisions::new(config.client.clone()),
             client: config.client,
+            pods,
             reports: Arc::new(Semaphore::new(REPORTS_MAX)),
             outcomes: outcomes_in,
         },
@@ -171,6 +172,8 @@ impl Scheduler {
 
 /// Does what the state machine has decided, in the background.
 struct Hands {
+    /// For the identities of victims.
+    pods: Informer<Pod>,
     client: kube::Client,
     recorder: Recorder,
     decisions: Decisions,
@@ -185,6 +188,12 @@ impl Hands {
             Action::Report(report) => self.report(report),
             Action::Evict { victims, preemptor, node } => {
                 for victim in victims {
+                    // Who has the name meanwhile but is not on the node is not who was meant.
+                    let is_there = |pod: &Arc<Pod>| {
+                        pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) == Some(&*node)
+                    };
+                    let Some(victim) = self.pods.get_key(&victim).filter(is_there) else { continue };
+                    let victim = Identity::of(&victim);
                     let (client, preemptor, node) =
                         (self.client.clone(), preemptor.clone(), Arc::clone(&node));
                     let recorder = self.recorder.clone();

@@ -78,7 +78,14 @@ pub fn preempt(cluster: &Cluster, class: &PodClass, is_protected: &dyn Fn(&PodKe
             *answers.entry("Preemption is not helpful for scheduling".to_owned()).or_default() += 1;
             continue;
         }
-        let victims = if has_victims {
+        // Where rules between pods say no as well, room alone does not help. Upstream tries whether
+        // the victims are who is in the way; here nobody is evicted for that.
+        let related = standing.as_ref().and_then(|standing| standing.reason(node));
+        if related.as_ref().is_some_and(|reason| !reason.is_resolvable()) {
+            *answers.entry("Preemption is not helpful for scheduling".to_owned()).or_default() += 1;
+            continue;
+        }
+        let victims = if has_victims && related.is_none() {
             victims_on(cluster, class, id, &node.name, is_protected)
         } else {
             Err(Vec::new())
@@ -168,4 +175,50 @@ fn victims_on<'a>(
         }
     }
     if removed.is_empty() { Err(Vec::new()) } else { Ok((removed, violations)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::{Node, Pod};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::node::NodeInfo;
+
+    fn pod(app: &str, priority: i32, cpu: &str, affinity: Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"namespace": "default", "labels": {"app": app}},
+            "spec": {"priority": priority, "affinity": affinity,
+                "containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]}}))
+        .unwrap()
+    }
+
+    #[test]
+    fn nobody_is_evicted_where_rules_between_pods_forbid_the_node_anyway() {
+        let mut cluster = Cluster::new(1);
+        for name in ["n1", "n2"] {
+            let node: Node = serde_json::from_value(json!({
+                "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+                "status": {"allocatable": {"cpu": "2", "memory": "8Gi", "pods": "20"}}}))
+            .unwrap();
+            cluster.set_node(NodeInfo::of(&node));
+            let filler = cluster.engine_mut().class_of(&pod("filler", 0, "1500m", Value::Null));
+            cluster.set_pod(&PodKey::from(format!("default/filler-{name}")), &filler, &Arc::from(name), 0);
+        }
+        let other = cluster.engine_mut().class_of(&pod("db", 100, "100m", Value::Null));
+        cluster.set_pod(&PodKey::from("default/db"), &other, &Arc::from("n1"), 0);
+        let term = json!({"labelSelector": {"matchLabels": {"app": "db"}},
+            "topologyKey": "kubernetes.io/hostname"});
+        let required = |kind: &str| json!({kind: {"requiredDuringSchedulingIgnoredDuringExecution": [term]}});
+        for (kind, expected) in [("podAntiAffinity", "n2"), ("podAffinity", "n1")] {
+            let class = cluster.engine_mut().class_of(&pod("web", 100, "1", required(kind)));
+            let Preemption::Nominated { node, .. } = preempt(&cluster, &class, &|_| false) else {
+                panic!("{kind}: nobody is evicted")
+            };
+            assert_eq!(&*node, expected, "{kind}");
+        }
+        // With the only possible node taken by its like, there is no way.
+        cluster.set_pod(&PodKey::from("default/db-2"), &other, &Arc::from("n2"), 0);
+        let class = cluster.engine_mut().class_of(&pod("web", 100, "1", required("podAntiAffinity")));
+        assert!(matches!(preempt(&cluster, &class, &|_| false), Preemption::Hopeless { .. }));
+    }
 }

@@ -14,12 +14,13 @@ use client::{
 };
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 
 use self::plan::{Action, Plan};
 pub(crate) use self::revision::template_hash;
 use crate::context::{
-    Context, Error, GATHER, gone_is_fine, is_already_exists, is_namespace_terminating, is_not_found, message,
+    Context, Error, GATHER, gone_is_fine, is_already_exists, is_conflict, is_namespace_terminating,
+    is_not_found, message,
 };
 use crate::{owner, pod};
 
@@ -209,7 +210,16 @@ impl Controller {
             }
             Action::Delete(rs) => {
                 let name = rs.metadata.name.as_deref().unwrap_or("");
-                gone_is_fine(api.delete(name, &DeleteParams::background()).await)?;
+                // This very set as it was judged: one that was scaled or replaced since is judged again.
+                let preconditions = Preconditions {
+                    uid: rs.metadata.uid.clone(),
+                    resource_version: rs.metadata.resource_version.clone(),
+                };
+                let params = DeleteParams::background().preconditions(preconditions);
+                match api.delete(name, &params).await {
+                    Err(error) if is_conflict(&error) => {}
+                    result => gone_is_fine(result)?,
+                }
             }
         }
         Ok(())

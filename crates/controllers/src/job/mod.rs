@@ -7,7 +7,7 @@ mod plan;
 mod pods;
 mod policy;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::selector::Selector;
@@ -45,7 +45,7 @@ pub async fn run(context: Context) {
         queue: WorkQueue::new(),
         in_flight: Arc::default(),
         written: Written::default(),
-        backoffs: Mutex::default(),
+        backoffs: Arc::default(),
         context: context.clone(),
     });
     controller.watch();
@@ -68,15 +68,18 @@ struct Controller {
     written: Written,
     /// Failures since the last success, by the Job's uid. Lost in a restart, as upstream: the worst
     /// is one early retry.
-    backoffs: Mutex<HashMap<String, Record>>,
+    backoffs: Arc<Mutex<HashMap<String, Record>>>,
 }
 
 impl Controller {
     fn watch(&self) {
         let (queue, in_flight) = (self.queue.clone(), self.in_flight.clone());
+        let backoffs = self.backoffs.clone();
         self.jobs.on_event(move |event| {
             if let Event::Deleted(job) = event {
-                in_flight.forget(job.metadata.uid.as_deref().unwrap_or(""));
+                let uid = job.metadata.uid.as_deref().unwrap_or("");
+                in_flight.forget(uid);
+                backoffs.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
             }
             queue.add(key_of(event.object().as_ref()));
         });
@@ -124,11 +127,15 @@ impl Controller {
         let backoff = self.lock_backoffs().get(&uid).cloned().unwrap_or_default();
         let plan = plan::plan(&job, &observed, &backoff, &pod::now());
         self.execute(key, &job, &uid, &status, &plan).await?;
-        Ok(plan.check_after.map_or(Next::Wait, Next::After))
+        if self.jobs.get_key(key).is_none_or(|now| now.metadata.uid != job.metadata.uid) {
+            self.lock_backoffs().remove(&uid);
+        }
+        let soonest = plan.check_after.into_iter().chain(self.in_flight.come_back(&uid)).min();
+        Ok(soonest.map_or(Next::Wait, Next::After))
     }
 
     fn lock_backoffs(&self) -> std::sync::MutexGuard<'_, HashMap<String, Record>> {
-        self.backoffs.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.backoffs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the Job has. What is in flight is read before the pods: seen in this order, a pod may

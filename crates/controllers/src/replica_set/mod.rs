@@ -100,7 +100,9 @@ impl Controller {
         if again {
             self.queue.add(key.to_string());
         }
-        Ok(plan::next_available(&rs, &observed, base::clock::now()).map_or(Next::Wait, Next::After))
+        let available = plan::next_available(&rs, &observed, base::clock::now());
+        let soonest = available.into_iter().chain(self.in_flight.come_back(&uid)).min();
+        Ok(soonest.map_or(Next::Wait, Next::After))
     }
 
     /// What the set has, taking in and letting go of pods by its selector. What is in flight is
