@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use store::{Compare, Write};
+use futures::StreamExt;
+use store::{Compare, StoreError, Write};
 use tokio::time::Instant;
 
 use crate::server::Inner;
 
 const KEYS: &str = "/registry/events/";
 const LIFE: Duration = Duration::from_secs(3600);
+/// Deletes under way at once.
+const DELETES_MAX: usize = 64;
 const ROUND: Duration = Duration::from_secs(30);
 
 /// When each event was last written, oldest first.
@@ -55,6 +58,14 @@ impl Expiry {
         }
         due
     }
+
+    /// Puts back a key that could not be deleted, to be tried again next time.
+    fn again(&self, key: String) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = queue.last.get(&key).copied() {
+            queue.order.push_front((at, key));
+        }
+    }
 }
 
 /// Deletes old events until the server is gone.
@@ -64,16 +75,42 @@ pub(crate) async fn run(server: Weak<Inner>) {
         let Some(server) = server.upgrade() else { return };
         let registry = server.registry();
         let Some(kind) = registry.resource("", "v1", "events") else { return };
-        for key in server.expiry.due() {
-            let Some(entry) =
-                server.cache_of(kind).resource(&kind.storage.dir).and_then(|events| events.get(&key))
-            else {
-                continue;
-            };
+        let cache = server.cache_of(kind);
+        let Some(events) = cache.resource(&kind.storage.dir) else { return };
+        let (events, expiry) = (&events, &server.expiry);
+        let delete = |key: String| async move {
+            let Some(entry) = events.get(&key) else { return };
             let write = Write::delete(entry.key.clone(), Compare::ModRevision(entry.revision));
-            if let Err(error) = server.cache_of(kind).store().commit(write).await {
-                tracing::debug!(%error, key, "an old event stays for now");
+            match cache.store().commit(write).await {
+                // Written again, or gone: either way there is nothing left to do for this entry.
+                Ok(_) | Err(StoreError::Conflict { .. }) => {}
+                Err(error) => {
+                    tracing::debug!(%error, key, "an old event stays for now");
+                    expiry.again(key);
+                }
             }
-        }
+        };
+        // Together, so that they share the store's commits.
+        futures::stream::iter(expiry.due()).for_each_concurrent(DELETES_MAX, delete).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_could_not_be_deleted_is_due_again() {
+        let expiry = Expiry::default();
+        let key = format!("{KEYS}a/e");
+        expiry.apply(&key, true);
+        tokio::time::advance(LIFE).await;
+        assert_eq!(expiry.due(), [key.as_str()]);
+        assert!(expiry.due().is_empty());
+        expiry.again(key.clone());
+        assert_eq!(expiry.due(), [key.as_str()]);
+        expiry.apply(&key, false);
+        expiry.again(key);
+        assert!(expiry.due().is_empty());
     }
 }

@@ -134,7 +134,10 @@ impl ApiServer {
             WatchCache::start(config.store.clone(), Some(Arc::new(observers)), kinds(Backend::Durable))
                 .await?;
         crate::authz::request::attach(&authorizer, &durable);
-        let memory = Arc::new(Memory::new());
+        // Above every revision of an earlier life, whose watchers would otherwise miss what comes first:
+        // no life writes as often as once in a microsecond.
+        let start = u64::try_from(base::clock::now().as_microsecond()).unwrap_or(0);
+        let memory = Arc::new(Memory::starting_at(start));
         // Revision 0 would mean "any" to clients, so the first list must come after one write.
         memory.commit(Write::put("/registry/.start", store::Compare::Any, Bytes::from_static(b"{}"))).await?;
         let ephemeral = WatchCache::start(memory, None, kinds(Backend::Ephemeral)).await?;

@@ -190,3 +190,40 @@ async fn an_upgrade_is_tunnelled() {
     io.read_exact(&mut echo).await.unwrap();
     assert_eq!(&echo, b"hello");
 }
+
+#[tokio::test]
+async fn reading_a_pod_is_not_running_something_in_it() {
+    let (cluster, admin) = cluster_with_pod().await;
+    let base = "/apis/rbac.authorization.k8s.io/v1/namespaces/default";
+    let rules = json!([{"apiGroups": [""], "resources": ["pods/exec", "pods/log"], "verbs": ["get"]}]);
+    let role = json!({"metadata": {"name": "r"}, "rules": rules});
+    assert_eq!(cluster.call(&admin, Method::POST, &format!("{base}/roles"), role).await.0, 201);
+    let binding = json!({"metadata": {"name": "r"},
+        "subjects": [{"kind": "User", "name": "alice", "apiGroup": "rbac.authorization.k8s.io"}],
+        "roleRef": {"kind": "Role", "name": "r", "apiGroup": "rbac.authorization.k8s.io"}});
+    assert_eq!(cluster.call(&admin, Method::POST, &format!("{base}/rolebindings"), binding).await.0, 201);
+    let alice = cluster.pki.issue("alice", &[], &[], Usage::Client).unwrap();
+    let pod = "/api/v1/namespaces/default/pods/p";
+    assert_eq!(cluster.call(&alice, Method::GET, &format!("{pod}/log"), Value::Null).await.0, 200);
+    let (code, answer) =
+        cluster.call(&alice, Method::GET, &format!("{pod}/exec?command=sh"), Value::Null).await;
+    assert_eq!(code, 403, "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("cannot create resource \"pods/exec\""), "{answer}");
+}
+
+#[tokio::test]
+async fn proxies_do_not_lead_to_this_host_and_kubelets_clients_may_nothing_here() {
+    let (cluster, admin) = cluster_with_pod().await;
+    let pod = "/api/v1/namespaces/default/pods";
+    let status = json!({"metadata": {"name": "p"}, "status": {"phase": "Running", "podIP": "127.0.0.1",
+        "podIPs": [{"ip": "127.0.0.1"}]}});
+    let (code, answer) = cluster.call(&admin, Method::PUT, &format!("{pod}/p/status"), status).await;
+    assert_eq!(code, 200, "{answer}");
+    for name in ["p", "https:p"] {
+        let path = format!("{pod}/{name}:{}/proxy/api/v1/secrets", cluster.address.port());
+        let (code, answer) = cluster.call(&admin, Method::GET, &path, Value::Null).await;
+        assert_eq!((code.as_u16(), answer["message"].as_str()), (400, Some("address not allowed")));
+    }
+    let kubelets = cluster.pki.kubelet_client().unwrap();
+    assert_eq!(cluster.call(&kubelets, Method::GET, "/api/v1/pods", Value::Null).await.0, 403);
+}

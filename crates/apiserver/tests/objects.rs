@@ -327,3 +327,41 @@ async fn a_body_nested_too_deeply_is_refused() {
     assert_eq!(server.call(Method::POST, path, Some(&body(90))).await.0, 201);
     assert_eq!(server.get(&format!("{path}/a?pretty=true")).await.0, 200);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_from_a_version_to_come_is_refused() {
+    let server = Server::start().await;
+    let path = format!("{MAPS}?watch=1&timeoutSeconds=1&resourceVersion=1000000");
+    let (code, error) = server.get(&path).await;
+    assert_eq!((code, error["reason"].as_str()), (504, Some("Timeout")));
+    assert!(error["message"].as_str().unwrap().contains("Too large resource version"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ephemeral_versions_go_on_from_those_of_an_earlier_life() {
+    let version = async |server: &Server| {
+        let (_, list) = server.get("/apis/metrics.kobune.dev/v1alpha1/nodeusages").await;
+        list["metadata"]["resourceVersion"].as_str().unwrap().parse::<u64>().unwrap()
+    };
+    let first = version(&Server::start().await).await;
+    tokio::time::advance(std::time::Duration::from_secs(1)).await;
+    assert!(version(&Server::start().await).await > first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_eviction_that_would_fail_costs_nothing() {
+    let server = Server::start().await;
+    let created = pod(&server).await;
+    let path = "/api/v1/namespaces/default/pods/p";
+    let mut running = created.clone();
+    running["status"] = json!({"phase": "Running"});
+    let (_, running) = server.call(Method::PUT, &format!("{path}/status"), Some(&running)).await;
+    let evict = async |version: &Value| {
+        let options = json!({"preconditions": {"resourceVersion": version}});
+        let body = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p"}, "deleteOptions": options});
+        server.call(Method::POST, &format!("{path}/eviction"), Some(&body)).await.0
+    };
+    assert_eq!(evict(&created["metadata"]["resourceVersion"]).await, 409);
+    assert_eq!(server.get(path).await.1, running);
+    assert_eq!(evict(&running["metadata"]["resourceVersion"]).await, 201);
+}

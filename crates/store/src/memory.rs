@@ -23,8 +23,17 @@ impl Memory {
 
     /// An empty store that keeps this much history.
     pub fn with_limits(limits: Limits) -> Self {
-        let head = Head::default();
-        let view = Arc::new(View::new(&head, History::new(0, limits)));
+        Self::from_head(Head::default(), limits)
+    }
+
+    /// An empty store at `revision`: what follows an earlier life that is forgotten, but for the
+    /// revisions that readers may still hold.
+    pub fn starting_at(revision: Revision) -> Self {
+        Self::from_head(Head::restore(revision, []), Limits::default())
+    }
+
+    fn from_head(head: Head, limits: Limits) -> Self {
+        let view = Arc::new(View::new(&head, History::new(head.revision(), limits)));
         Self { head: Mutex::new(head), view }
     }
 }

@@ -108,7 +108,7 @@ impl Authorizer {
         if unchanged || self.allows(user, &bind) {
             return Ok(());
         }
-        let rules = self.read().role_rules(kind, name, target.namespace).map(|rules| rules.into_owned());
+        let rules = self.read().role_rules(kind, name, target.namespace).map(|rules| rules.to_vec());
         match rules {
             Ok(rules) => self.confirm(user, target, &rules),
             Err(_) => Err(ApiError::not_found(GROUP, target.resource, name)),

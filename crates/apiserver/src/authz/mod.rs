@@ -100,6 +100,7 @@ pub struct Decision {
 pub struct Authorizer {
     rbac: RwLock<Rbac>,
     nodes: OnceLock<Arc<dyn NodePods>>,
+    pods: Arc<request::PodIndex>,
 }
 
 impl Authorizer {

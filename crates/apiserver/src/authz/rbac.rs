@@ -1,8 +1,7 @@
 //! Role-based access control over an index of roles and bindings.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use api::user::UserInfo;
 use serde::Deserialize;
@@ -132,6 +131,8 @@ pub struct Rbac {
     /// Bindings by whom they name; all in a namespace are adjacent.
     by_user: BTreeMap<String, BTreeSet<Id>>,
     by_group: BTreeMap<String, BTreeSet<Id>>,
+    /// What aggregating cluster roles come to, as far as it was asked for since one last changed.
+    aggregated: Mutex<BTreeMap<String, Arc<[Rule]>>>,
 }
 
 const GROUP: &str = ".rbac.authorization.k8s.io/";
@@ -230,6 +231,9 @@ impl Rbac {
             }
             return;
         }
+        if namespace.is_empty() {
+            self.aggregated.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        }
         match value.and_then(|bytes| serde_json::from_slice::<StoredRole>(bytes).ok()) {
             Some(role) => {
                 let aggregates = role.aggregation_rule.unwrap_or_default().cluster_role_selectors;
@@ -284,12 +288,12 @@ impl Rbac {
             .flat_map(move |ids| ids.range(start.clone()..).take_while(move |id| id.0 == namespace))
     }
 
-    fn rules_of(&self, id: &Id, binding: &Binding) -> Result<Cow<'_, [Rule]>, String> {
+    fn rules_of(&self, id: &Id, binding: &Binding) -> Result<Arc<[Rule]>, String> {
         self.role_rules(&binding.role_kind, &binding.role_name, &id.0)
     }
 
     /// The rules of a role as a binding in `namespace` refers to it, or why there are none.
-    pub fn role_rules(&self, kind: &str, name: &str, namespace: &str) -> Result<Cow<'_, [Rule]>, String> {
+    pub fn role_rules(&self, kind: &str, name: &str, namespace: &str) -> Result<Arc<[Rule]>, String> {
         let (namespace, resource) = match kind {
             "Role" => (namespace, "role"),
             "ClusterRole" => ("", "clusterrole"),
@@ -298,12 +302,20 @@ impl Rbac {
         let role = self.roles.get(&(namespace.to_owned(), name.to_owned()));
         let role = role.ok_or_else(|| format!("{resource}.rbac.authorization.k8s.io {name:?} not found"))?;
         if role.aggregates.is_empty() {
-            return Ok(Cow::Borrowed(&role.rules));
+            return Ok(role.rules.clone());
+        }
+        let mut aggregated = self.aggregated.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (true, Some(rules)) = (namespace.is_empty(), aggregated.get(name)) {
+            return Ok(rules.clone());
         }
         let mut seen = BTreeSet::from([name]);
         let mut rules = role.rules.to_vec();
         self.aggregate(role, &mut seen, &mut rules);
-        Ok(Cow::Owned(rules))
+        let rules: Arc<[Rule]> = rules.into();
+        if namespace.is_empty() {
+            aggregated.insert(name.to_owned(), rules.clone());
+        }
+        Ok(rules)
     }
 
     /// Adds the rules of all cluster roles that `role` aggregates, and of what these aggregate.

@@ -1,9 +1,11 @@
 //! Authorization of requests and the virtual kinds that ask about it.
 
-use std::sync::{Arc, Weak};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use api::user::UserInfo;
 use http::{Response, StatusCode};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::escalation::Target;
@@ -45,29 +47,82 @@ pub(crate) fn authorize(
 impl Observer for Authorizer {
     fn apply(&self, key: &str, value: Option<&[u8]>) {
         Authorizer::apply(self, key, value);
+        self.pods.apply(key, value);
     }
 
     fn reset(&self) {
         self.clear();
+        *self.pods.0.write().unwrap_or_else(PoisonError::into_inner) = Default::default();
+    }
+}
+
+/// The keys of the pods on each node, so that no request of a node looks at all pods.
+#[derive(Default)]
+pub(crate) struct PodIndex(RwLock<Places>);
+
+#[derive(Default)]
+struct Places {
+    by_node: BTreeMap<String, BTreeSet<String>>,
+    node_of: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, Default)]
+struct Placed {
+    #[serde(default)]
+    spec: PlacedSpec,
+}
+
+#[derive(Deserialize, Default)]
+struct PlacedSpec {
+    #[serde(default, rename = "nodeName")]
+    node_name: String,
+}
+
+impl PodIndex {
+    fn apply(&self, key: &str, value: Option<&[u8]>) {
+        if !key.starts_with("/registry/pods/") {
+            return;
+        }
+        let placed = value.and_then(|bytes| serde_json::from_slice::<Placed>(bytes).ok());
+        let node = placed.unwrap_or_default().spec.node_name;
+        let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if places.node_of.get(key).map_or("", String::as_str) == node {
+            return;
+        }
+        if let Some(before) = places.node_of.remove(key)
+            && let Some(keys) = places.by_node.get_mut(&before)
+        {
+            keys.remove(key);
+            if keys.is_empty() {
+                places.by_node.remove(&before);
+            }
+        }
+        if !node.is_empty() {
+            places.by_node.entry(node.clone()).or_default().insert(key.to_owned());
+            places.node_of.insert(key.to_owned(), node);
+        }
+    }
+
+    fn on(&self, node: &str) -> Vec<String> {
+        let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        places.by_node.get(node).into_iter().flatten().cloned().collect()
     }
 }
 
 /// The pods of the watch cache, by node.
-pub(crate) struct CachedPods(pub Weak<WatchCache>);
+pub(crate) struct CachedPods {
+    cache: Weak<WatchCache>,
+    index: Arc<PodIndex>,
+}
 
 impl NodePods for CachedPods {
     fn pods_on(&self, node: &str) -> Vec<Value> {
-        let pods =
-            self.0.upgrade().and_then(|cache| cache.resource("pods").map(|pods| (pods.snapshot(0), pods)));
-        let Some((snapshot, pods)) = pods else { return Vec::new() };
-        let index = pods.kind.fields.labels.iter().position(|label| label == "spec.nodeName");
-        let on_node =
-            |fields: &[String]| index.and_then(|index| fields.get(index)).is_some_and(|name| name == node);
-        let entries = snapshot.objects.values();
-        entries
-            .filter(|entry| on_node(&entry.selectable(&pods.kind).fields))
-            .map(|entry| entry.to_value())
-            .collect()
+        let Some(pods) = self.cache.upgrade().and_then(|cache| cache.resource("pods")) else {
+            return Vec::new();
+        };
+        // The index sees a change before the cache does: what the cache says counts.
+        let entries = self.index.on(node).into_iter().filter_map(|key| pods.get(&key));
+        entries.map(|entry| entry.to_value()).filter(|pod| pod["spec"]["nodeName"] == node).collect()
     }
 }
 
@@ -140,5 +195,27 @@ pub(crate) fn check_escalation(call: &Call, new: &Value, old: Option<&Value>) ->
 
 /// The authorizer of a server over its durable cache.
 pub(crate) fn attach(authorizer: &Arc<Authorizer>, cache: &Arc<WatchCache>) {
-    authorizer.set_node_pods(Arc::new(CachedPods(Arc::downgrade(cache))));
+    let (cache, index) = (Arc::downgrade(cache), authorizer.pods.clone());
+    authorizer.set_node_pods(Arc::new(CachedPods { cache, index }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_are_found_by_their_node() {
+        let index = PodIndex::default();
+        let key = "/registry/pods/a/p";
+        let pod = |node: &str| json!({"metadata": {}, "spec": {"nodeName": node}}).to_string();
+        index.apply(key, Some(br#"{"metadata":{},"spec":{}}"#));
+        index.apply(key, Some(pod("n1").as_bytes()));
+        index.apply("/registry/secrets/a/p", Some(pod("n1").as_bytes()));
+        assert_eq!(index.on("n1"), [key]);
+        index.apply(key, Some(pod("n2").as_bytes()));
+        assert_eq!((index.on("n1").len(), index.on("n2").len()), (0, 1));
+        index.apply(key, None);
+        let places = index.0.read().unwrap();
+        assert!(places.by_node.is_empty() && places.node_of.is_empty());
+    }
 }

@@ -193,3 +193,22 @@ fn reviews_answer_for_others() {
     authorizer.review_rules(&alice(), &mut review).unwrap();
     assert_eq!(review["status"]["resourceRules"][0]["resources"][0], "selfsubjectaccessreviews");
 }
+
+#[test]
+fn aggregated_roles_follow_their_parts() {
+    let authorizer = authorizer();
+    let labels = json!({"part": "yes"});
+    let selectors = json!({"clusterRoleSelectors": [{"matchLabels": labels}]});
+    put(&authorizer, "clusterroles", &json!({"metadata": {"name": "all"}, "aggregationRule": selectors}));
+    let role_ref = json!({"kind": "ClusterRole", "name": "all"});
+    let binding = json!({"metadata": {"name": "b"}, "roleRef": role_ref, "subjects": [alice_is("User")]});
+    put(&authorizer, "clusterrolebindings", &binding);
+    let wanted = wants("get", "widgets", "n", "w");
+    assert!(!authorizer.allows(&alice(), &wanted));
+    let rules = json!([{"apiGroups": [""], "resources": ["widgets"], "verbs": ["get"]}]);
+    let part = json!({"metadata": {"name": "part", "labels": labels}, "rules": rules});
+    put(&authorizer, "clusterroles", &part);
+    assert!(authorizer.allows(&alice(), &wanted));
+    authorizer.apply("/registry/clusterroles.rbac.authorization.k8s.io/part", None);
+    assert!(!authorizer.allows(&alice(), &wanted));
+}

@@ -64,6 +64,8 @@ pub(crate) async fn watch(call: &Call) -> Result<Response<Body>, ApiError> {
         let snapshot = resource.snapshot(cache.applied());
         (snapshot.next, snapshot.revision)
     } else {
+        // Of another life of the server, perhaps: its changes would be passed over in silence.
+        wait_for_version(&cache, version).await?;
         match resource.cursor_after(version) {
             Ok(cursor) => (cursor, version),
             Err(oldest) => return Ok(respond(call, gone(version, oldest))),
