@@ -264,7 +264,8 @@ pub(crate) fn container_status(status: proto::ContainerStatus) -> Container {
         state,
         created_at: status.created_at,
         started_at: status.started_at,
-        finished_at: status.finished_at,
+        // containerd notes the start of a very short run after its end.
+        finished_at: if status.finished_at == 0 { 0 } else { status.finished_at.max(status.started_at) },
         exit_code: status.exit_code,
         image: status.image.unwrap_or_default().image,
         image_ref: status.image_ref,

@@ -287,6 +287,9 @@ impl Handler {
     }
 }
 
+/// Logs are not asked for from further back than this, a century in seconds.
+const SINCE_MAX: u64 = 100 * 365 * 86_400;
+
 fn log_options(query: &Query) -> Result<logs::Options, (StatusCode, String)> {
     let number = |name: &str| match query.get(name).map(str::parse::<u64>) {
         Some(Err(_)) => Err(bad(format!("invalid {name}"))),
@@ -294,7 +297,10 @@ fn log_options(query: &Query) -> Result<logs::Options, (StatusCode, String)> {
         None => Ok(None),
     };
     let since = match (number("sinceSeconds")?, query.get("sinceTime")) {
-        (Some(seconds), _) => Some(base::clock::now() - std::time::Duration::from_secs(seconds)),
+        // Longer ago than any log: the whole of it.
+        (Some(seconds), _) => {
+            Some(base::clock::now() - std::time::Duration::from_secs(seconds.min(SINCE_MAX)))
+        }
         (None, Some(time)) => Some(time.parse().map_err(|_| bad("invalid sinceTime"))?),
         (None, None) => None,
     };
