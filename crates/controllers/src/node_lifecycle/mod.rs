@@ -19,7 +19,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::{Context, Error};
+use crate::{Context, Error, pod};
 
 /// A node that shows no sign of life for this long is not counted on any more
 /// (`--node-monitor-grace-period`); a node whose Lease holds longer gets as long as that.
@@ -172,7 +172,7 @@ impl NodeLifecycle {
 
     /// Sets Ready to false on the pods of a node that is not ready, so that no traffic goes there.
     async fn mark_not_ready(&self, pods: &[Arc<Pod>]) -> Result<(), Error> {
-        for pod in pods.iter().filter(|pod| plan::is_pod_ready(pod)) {
+        for pod in pods.iter().filter(|pod| pod::is_ready(pod)) {
             let now = base::clock::rfc3339(base::clock::now());
             let condition = json!({"type": "Ready", "status": "False", "reason": "NodeNotReady", "lastTransitionTime": now});
             let patch = json!({"status": {"conditions": [condition]}});

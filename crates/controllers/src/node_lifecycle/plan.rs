@@ -1,7 +1,7 @@
 //! What a node's conditions and taints should be. Pure.
 
 use api::names;
-use k8s_openapi::api::core::v1::{Node, NodeCondition, Pod, Taint};
+use k8s_openapi::api::core::v1::{Node, NodeCondition, Taint};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// Conditions that a silent node's kubelet would write; they become unknown with it.
@@ -78,12 +78,6 @@ pub(super) fn taints(node: &Node) -> Option<Vec<Taint>> {
 /// Whether the node's Ready condition is true.
 pub(super) fn is_ready(node: &Node) -> bool {
     status_of(node, "Ready") == Some("True")
-}
-
-/// Whether the pod's Ready condition is true.
-pub(super) fn is_pod_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 fn condition<'a>(node: &'a Node, type_: &str) -> Option<&'a NodeCondition> {
