@@ -9,6 +9,7 @@ use cargo_metadata::{DependencyKind, MetadataCommand};
 const LAYERS: &[(&str, u8)] = &[
     ("base", 0),
     ("api", 0),
+    ("cel", 1),
     ("spdy", 1),
     ("schema", 1),
     ("scheduling", 1),
@@ -41,6 +42,8 @@ const SIBLINGS: &[(&str, &str)] = &[
     ("autoscaler", "client"),
     ("agent", "client"),
     ("simnodes", "client"),
+    // Rules of custom resources are CEL.
+    ("schema", "cel"),
     // Autoscaling simulates with the scheduler's own placement engine.
     ("scaling", "scheduling"),
 ];
@@ -51,6 +54,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("runtime", &["agent", "runtime-cri", "cluster"]),
     ("cloud", &["autoscaler", "cloud-sim", "cluster"]),
     ("schema", &["apiserver"]),
+    ("cel", &["schema", "apiserver"]),
     ("store-embedded", &["cluster"]),
     ("runtime-cri", &["cluster"]),
     ("cloud-sim", &["cluster"]),
