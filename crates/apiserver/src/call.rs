@@ -84,6 +84,12 @@ impl Call {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text.into());
     }
 
+    /// Takes over the warnings of a part of this request that was turned to another object.
+    pub fn take_warnings(&self, part: &Self) {
+        let texts = std::mem::take(&mut *part.warnings.lock().unwrap_or_else(PoisonError::into_inner));
+        self.warnings.lock().unwrap_or_else(PoisonError::into_inner).extend(texts);
+    }
+
     /// Whether `dryRun=All` was given; other values are refused.
     pub fn dry_run(&self) -> Result<bool, ApiError> {
         let values: Vec<&str> = self.query.all("dryRun").collect();
@@ -145,6 +151,16 @@ impl Call {
             value["apiVersion"] = self.kind.api_version().into();
             value["kind"] = self.kind.kind.as_ref().into();
         }
+    }
+
+    /// A stored object in this kind's version.
+    pub fn as_requested<'a>(&self, stored: &'a Value) -> std::borrow::Cow<'a, Value> {
+        if self.kind.is_stored_version() {
+            return std::borrow::Cow::Borrowed(stored);
+        }
+        let mut value = stored.clone();
+        self.convert_from_storage(&mut value);
+        std::borrow::Cow::Owned(value)
     }
 
     /// A stored object as this kind's rules want to see it: those of `events.k8s.io` know its own

@@ -17,10 +17,11 @@ use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::admission::{self, Attributes, ObjectKind};
 use crate::body::{Body, BoxError};
 use crate::call::Call;
 use crate::kind::Action;
@@ -78,6 +79,9 @@ pub(crate) async fn handle(
     action: &Action,
     upgrade: Option<OnUpgrade>,
 ) -> Result<Response<Body>, ApiError> {
+    if *action != Action::Log {
+        admit_connection(call, action).await?;
+    }
     if *action == Action::Proxy {
         return forward(call, proxy_target(call).await?, upgrade).await;
     }
@@ -99,6 +103,56 @@ pub(crate) async fn handle(
     let (host, port) = kubelet_of(&call.server, node)?;
     let path = kubelet_path(call, action, &container);
     forward(call, Target { security: Security::Kubelet, host, port, path_and_query: path }, upgrade).await
+}
+
+/// Asks admission about a connection: what it sees are the options in the query.
+async fn admit_connection(call: &Call, action: &Action) -> Result<(), ApiError> {
+    let (kind, mut options) = connect_options(call, action);
+    let attributes = Attributes::connect(call, ObjectKind { group: "", version: "v1", kind });
+    options["kind"] = kind.into();
+    options["apiVersion"] = "v1".into();
+    admission::admit(&attributes, &mut options).await?;
+    admission::validate(&attributes, &options).await?.finish();
+    Ok(())
+}
+
+fn connect_options(call: &Call, action: &Action) -> (&'static str, Value) {
+    let query = &call.query;
+    let streams = || {
+        let mut options = json!({});
+        for flag in ["stdin", "stdout", "stderr", "tty"].into_iter().filter(|flag| query.flag(flag)) {
+            options[flag] = true.into();
+        }
+        if !query.text("container").is_empty() {
+            options["container"] = query.text("container").into();
+        }
+        options
+    };
+    match action {
+        Action::Attach => ("PodAttachOptions", streams()),
+        Action::PortForward => {
+            let ports: Vec<i64> = query.all("ports").filter_map(|port| port.parse().ok()).collect();
+            ("PodPortForwardOptions", if ports.is_empty() { json!({}) } else { json!({"ports": ports}) })
+        }
+        Action::Proxy => {
+            let kind = match call.kind.plural.as_ref() {
+                "nodes" => "NodeProxyOptions",
+                "services" => "ServiceProxyOptions",
+                _ => "PodProxyOptions",
+            };
+            let path = match call.info.rest.as_str() {
+                "" => query.text("path").to_owned(),
+                rest => format!("/{rest}"),
+            };
+            (kind, if path.is_empty() { json!({}) } else { json!({"path": path}) })
+        }
+        _ => {
+            let mut options = streams();
+            let command: Vec<&str> = query.all("command").collect();
+            options["command"] = if command.is_empty() { Value::Null } else { json!(command) };
+            ("PodExecOptions", options)
+        }
+    }
 }
 
 /// Address and port of a node's kubelet.

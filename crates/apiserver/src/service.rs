@@ -70,8 +70,8 @@ where
         let known = info.group.is_empty() || registry.group(&info.group).is_some();
         return if known { Err(ApiError::no_such_path()) } else { Ok(nonresource::not_found()) };
     };
-    if let Some(text) = deprecation(&kind) {
-        deprecated.push(text.to_owned());
+    if let Some(text) = &kind.deprecation {
+        deprecated.push(text.to_string());
     }
     check_method(&kind, &info, &parts.method)?;
     let body = match info.verb.as_str() {
@@ -111,17 +111,6 @@ where
         answer = compress::compress(answer);
     }
     Ok(answer)
-}
-
-/// What upstream says about kinds that are on their way out.
-fn deprecation(kind: &Kind) -> Option<&'static str> {
-    match (kind.group.as_ref(), kind.plural.as_ref()) {
-        ("", "endpoints") => {
-            Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice")
-        }
-        ("", "componentstatuses") => Some("v1 ComponentStatus is deprecated in v1.19+"),
-        _ => None,
-    }
 }
 
 fn is_negotiated(kind: &Kind, info: &RequestInfo) -> bool {
@@ -281,7 +270,7 @@ async fn subresource(call: &Call, upgrade: Option<OnUpgrade>) -> Result<Response
             kubelet_proxy::handle(call, action, upgrade).await
         }
         (Action::Scale(paths), _) => scale::scale(call, paths).await,
-        (Action::Binding, _) => pod::bind(call).await,
+        (Action::Binding, _) => pod::bind(call, call).await,
         (Action::Eviction, _) => pod::evict(call).await,
         (Action::Token, _) => token::create(call).await,
         (
@@ -308,7 +297,7 @@ async fn bind_by_collection(call: &Call) -> Result<Response<Body>, ApiError> {
         call.server.registry().resource("", "v1", "pods").cloned().ok_or_else(ApiError::no_such_path)?;
     let mut info = call.info.clone();
     info.name = crate::object::meta(&call.decode_body()?, "name").to_owned();
-    pod::bind(&call.on(pods, info)).await
+    pod::bind(&call.on(pods, info), call).await
 }
 
 fn add_warnings(call: &Call, answer: &mut Response<Body>) {

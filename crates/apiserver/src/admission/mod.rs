@@ -2,15 +2,16 @@
 
 use serde_json::{Value, json};
 
-use crate::call::Call;
 use crate::object::{finalizers, meta, set_finalizers};
 use crate::status::ApiError;
 
+mod attributes;
 mod namespace_lifecycle;
 mod node_restriction;
 mod pods;
 pub(crate) mod services;
 
+pub(crate) use attributes::{Attributes, ObjectKind};
 pub(crate) use node_restriction::check_token;
 
 /// What is about to happen to an object.
@@ -19,6 +20,20 @@ pub(crate) enum Operation {
     Create,
     Update,
     Delete,
+    /// A connection: exec, attach, port forwarding, a proxy.
+    Connect,
+}
+
+impl Operation {
+    /// As webhooks and rules name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
 }
 
 /// Something taken for a write that has not happened yet: an address, a share of a quota. Given back
@@ -37,6 +52,12 @@ impl Reservation {
 
     /// The write is over.
     pub fn finish(self) {}
+
+    /// Both, until the write is over.
+    pub fn join(mut self, mut other: Self) -> Self {
+        self.done.append(&mut other.done);
+        self
+    }
 }
 
 impl Drop for Reservation {
@@ -47,29 +68,23 @@ impl Drop for Reservation {
     }
 }
 
-/// The mutating plugins, in upstream's order. `object` is in the request's version.
-pub(crate) async fn admit(
-    call: &Call,
-    operation: Operation,
-    subresource: &str,
-    object: &mut Value,
-    old: Option<&Value>,
-) -> Result<(), ApiError> {
-    namespace_lifecycle::admit(call, operation, object).await?;
-    node_restriction::admit(call, operation, subresource, object, old)?;
-    if operation == Operation::Delete {
+/// The mutating plugins, in upstream's order. They may change `object`, which is in the request's version.
+pub(crate) async fn admit(attributes: &Attributes<'_>, object: &mut Value) -> Result<(), ApiError> {
+    namespace_lifecycle::admit(attributes, object).await?;
+    node_restriction::admit(attributes, object)?;
+    if !attributes.subresource.is_empty() {
         return Ok(());
     }
-    let main = subresource.is_empty();
-    match (call.kind.group.as_ref(), call.kind.kind.as_ref(), operation) {
+    let kind = &attributes.call.kind;
+    match (kind.group.as_ref(), kind.kind.as_ref(), attributes.operation) {
         ("", "Pod", Operation::Create) => {
-            pods::service_account(call, object).await?;
+            pods::service_account(attributes.call, object).await?;
             pods::tolerations(object);
-            pods::priority(call, operation, object, old).await?;
+            pods::priority(attributes, object).await?;
         }
-        ("", "Pod", Operation::Update) if main => {
+        ("", "Pod", Operation::Update) => {
             pods::tolerations(object);
-            pods::priority(call, operation, object, old).await?;
+            pods::priority(attributes, object).await?;
         }
         ("", "Node", Operation::Create) => taint_new_node(object),
         ("", "PersistentVolumeClaim", Operation::Create) => protect(object, "kubernetes.io/pvc-protection"),
@@ -100,41 +115,48 @@ fn protect(object: &mut Value, finalizer: &str) {
     }
 }
 
-/// The validating plugins, and what is allocated once the object is known to be valid. `object` is in
-/// the stored version.
-pub(crate) async fn validate(
-    call: &Call,
-    operation: Operation,
-    subresource: &str,
+/// What storage takes for a new or changed object before validating plugins see it: addresses, ports.
+/// They are written into `object`, which like `old` is in the stored version.
+pub(crate) fn allocate(
+    attributes: &Attributes<'_>,
     object: &mut Value,
     old: Option<&Value>,
-    dry_run: bool,
 ) -> Result<Reservation, ApiError> {
-    if !subresource.is_empty() {
+    if attributes.is("", "services") {
+        return services::allocate(attributes, object, old);
+    }
+    Ok(Reservation::default())
+}
+
+/// The validating plugins, in upstream's order. `object` is complete and valid, in the request's version.
+pub(crate) async fn validate(attributes: &Attributes<'_>, object: &Value) -> Result<Reservation, ApiError> {
+    let call = attributes.call;
+    if !attributes.subresource.is_empty()
+        || matches!(attributes.operation, Operation::Delete | Operation::Connect)
+    {
         return Ok(Reservation::default());
     }
     match (call.kind.group.as_ref(), call.kind.kind.as_ref()) {
-        ("", "Service") => return services::allocate(call, operation, object, old, dry_run),
         ("rbac.authorization.k8s.io", _) => {
-            crate::authz::request::check_escalation(call, object, old)?;
+            crate::authz::request::check_escalation(call, object, attributes.old)?;
         }
-        ("scheduling.k8s.io", "PriorityClass") => one_default_class(call, object)?,
+        ("scheduling.k8s.io", "PriorityClass") => one_default_class(attributes, object)?,
         _ => {}
     }
     Ok(Reservation::default())
 }
 
-fn one_default_class(call: &Call, class: &Value) -> Result<(), ApiError> {
+fn one_default_class(attributes: &Attributes<'_>, class: &Value) -> Result<(), ApiError> {
     if class["globalDefault"] != true {
         return Ok(());
     }
-    match pods::default_class(call) {
+    match pods::default_class(attributes.call) {
         Some(other) if meta(&other, "name") != meta(class, "name") => {
             let why = format!(
                 "PriorityClass {} is already marked as default. Only one default can exist",
                 meta(&other, "name")
             );
-            Err(ApiError::forbidden(&call.kind.group, &call.kind.plural, meta(class, "name"), why))
+            Err(attributes.forbidden(class, why))
         }
         _ => Ok(()),
     }

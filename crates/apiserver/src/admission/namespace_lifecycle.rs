@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use super::Operation;
-use crate::call::Call;
+use super::{Attributes, Operation};
 use crate::object::meta;
 use crate::status::ApiError;
 
 /// Namespaces that may not be deleted.
 const IMMORTAL: &[&str] = &["default", "kube-system", "kube-public"];
 
-pub(super) async fn admit(call: &Call, operation: Operation, object: &Value) -> Result<(), ApiError> {
+pub(super) async fn admit(attributes: &Attributes<'_>, object: &Value) -> Result<(), ApiError> {
+    let (call, operation) = (attributes.call, attributes.operation);
     let kind = &call.kind;
     if operation == Operation::Delete
         && kind.group.is_empty()

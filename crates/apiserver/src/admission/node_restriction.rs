@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::Operation;
+use super::{Attributes, Operation};
 use crate::call::Call;
 use crate::object::meta;
 use crate::status::ApiError;
@@ -59,22 +59,21 @@ pub(crate) fn check_token(call: &Call, bound: &Value) -> Result<(), ApiError> {
 }
 
 /// Refuses what a kubelet may not do although its role allows the verb.
-pub(super) fn admit(
-    call: &Call,
-    operation: Operation,
-    subresource: &str,
-    object: &Value,
-    old: Option<&Value>,
-) -> Result<(), ApiError> {
+pub(super) fn admit(attributes: &Attributes<'_>, object: &Value) -> Result<(), ApiError> {
+    let (call, operation, old) = (attributes.call, attributes.operation, attributes.old);
     let Some(node) = node_of(call) else { return Ok(()) };
     let name = if call.info.name.is_empty() { meta(object, "name") } else { &call.info.name };
     let refuse = |why: String| Err(ApiError::forbidden(&call.kind.group, &call.kind.plural, name, why));
-    match (call.kind.group.as_ref(), call.kind.plural.as_ref(), subresource) {
+    match (call.kind.group.as_ref(), call.kind.plural.as_ref(), attributes.subresource) {
         ("", "nodes", _) if name != node => {
             refuse(format!("node {node:?} is not allowed to modify node {name:?}"))
         }
         // Labels can be changed together with the status.
         ("", "nodes", "" | "status") => match check_node(node, operation, object, old) {
+            Some(why) => refuse(why),
+            None => Ok(()),
+        },
+        ("", "pods", "eviction") => match check_pod(call, node, Operation::Delete, object) {
             Some(why) => refuse(why),
             None => Ok(()),
         },
@@ -169,5 +168,6 @@ fn check_pod(call: &Call, node: &str, operation: Operation, pod: &Value) -> Opti
             (entry.to_value()["spec"]["nodeName"] != node)
                 .then(|| format!("node {node:?} can only delete pods with spec.nodeName set to itself"))
         }
+        Operation::Connect => None,
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::Operation;
+use super::{Attributes, Operation};
 use crate::call::Call;
 use crate::object::meta;
 use crate::status::ApiError;
@@ -153,13 +153,9 @@ pub(super) fn tolerations(pod: &mut Value) {
 }
 
 /// Priority: from the class, or the default class.
-pub(super) async fn priority(
-    call: &Call,
-    operation: Operation,
-    pod: &mut Value,
-    old: Option<&Value>,
-) -> Result<(), ApiError> {
-    if operation == Operation::Update {
+pub(super) async fn priority(attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), ApiError> {
+    let (call, old) = (attributes.call, attributes.old);
+    if attributes.operation == Operation::Update {
         if let Some(priority) = old.and_then(|old| old["spec"].get("priority"))
             && pod["spec"].get("priority").is_none()
         {

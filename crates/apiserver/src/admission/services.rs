@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use schema::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
-use super::{Operation, Reservation};
+use super::{Attributes, Operation, Reservation};
 use crate::call::Call;
 use crate::object::meta;
 use crate::status::ApiError;
@@ -210,19 +210,18 @@ fn protocol(port: &Value) -> String {
 
 /// Reserves what a new or changed service needs, and writes it into the service.
 pub(super) fn allocate(
-    call: &Call,
-    operation: Operation,
+    attributes: &Attributes<'_>,
     service: &mut Value,
     old: Option<&Value>,
-    dry_run: bool,
 ) -> Result<Reservation, ApiError> {
+    let (call, operation) = (attributes.call, attributes.operation);
     let allocator = &call.server.services;
     let before = old.map(Holding::of).unwrap_or_default();
     let mut held = Holding::default();
     let result = fill(call, allocator, operation, service, &before, &mut held);
     let mut reservation = Reservation::default();
     let owner: Arc<Allocator> = allocator.clone();
-    if result.is_err() || dry_run {
+    if result.is_err() || attributes.dry_run {
         owner.release(&held);
     } else {
         // The cache knows of the write by the time it is answered, so the reservation ends either way.

@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 use store::Compare;
 
-use crate::admission::{self, Operation};
+use crate::admission::{self, Attributes, ObjectKind};
 use crate::body::Body;
 use crate::cache::Entry;
 use crate::call::Call;
@@ -20,6 +20,10 @@ const NAME_ATTEMPTS: usize = 8;
 /// Generated names have this many random characters, and their prefix is cut to leave room for them.
 const SUFFIX_LENGTH: usize = 5;
 const PREFIX_LENGTH_MAX: usize = 63 - SUFFIX_LENGTH;
+
+/// What only the server writes into new objects, and clears before anybody looks at them.
+const SYSTEM_FIELDS: &[&str] =
+    &["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"];
 
 /// What a write left behind.
 pub(crate) enum Outcome {
@@ -87,16 +91,18 @@ pub(crate) async fn create_object(
             ..ApiError::bad_request("resourceVersion should not be set on objects to be created")
         });
     }
-    admission::admit(call, Operation::Create, "", &mut object, None).await?;
+    let meta_map = meta_mut(&mut object);
+    for field in SYSTEM_FIELDS {
+        meta_map.remove(*field);
+    }
+    let kind = ObjectKind::of(&call.kind);
+    let name = meta(&object, "name").to_owned();
+    admission::admit(&Attributes::create(call, kind, &name, dry_run), &mut object).await?;
     call.convert_to_storage(&mut object);
     let strategy = schema::strategy::of(&call.kind.group, &call.kind.kind);
     if call.kind.kind == "CertificateSigningRequest" {
         sign_with_requester(call, &mut object);
     }
-    let meta_map = meta_mut(&mut object);
-    meta_map.remove("deletionTimestamp");
-    meta_map.remove("deletionGracePeriodSeconds");
-    meta_map.remove("selfLink");
     let meta_map = meta_mut(&mut object);
     meta_map.insert("creationTimestamp".to_owned(), base::clock::rfc3339(base::clock::now()).into());
     meta_map.insert("uid".to_owned(), base::rng::uuid().into());
@@ -117,8 +123,11 @@ pub(crate) async fn create_object(
     for warning in (strategy.warnings)(&object) {
         call.warn(warning);
     }
-    let reservation = admission::validate(call, Operation::Create, "", &mut object, None, dry_run).await?;
+    let name = meta(&object, "name").to_owned();
+    let attributes = Attributes::create(call, kind, &name, dry_run);
+    let allocated = admission::allocate(&attributes, &mut object, None)?;
     crate::codec::canonicalise(&call.kind, &mut object)?;
+    let reservation = allocated.join(admission::validate(&attributes, &call.as_requested(&object)).await?);
     let outcome = commit_new(call, &mut object, generated.then_some(prefix.as_str()), dry_run).await;
     reservation.finish();
     outcome

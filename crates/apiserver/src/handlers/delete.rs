@@ -8,10 +8,10 @@ use std::time::Duration;
 use http::{Response, StatusCode};
 use jiff::Timestamp;
 use schema::field::{Error, ErrorList, Path};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use store::Compare;
 
-use crate::admission::{self, Operation};
+use crate::admission::{self, Attributes};
 use crate::body::Body;
 use crate::cache::Entry;
 use crate::call::{Call, invalid_options, unsupported_dry_run};
@@ -36,6 +36,8 @@ pub(crate) struct DeleteOptions {
     pub orphan_dependents: Option<bool>,
     pub propagation_policy: Option<String>,
     pub dry_run: bool,
+    /// What led to this delete has been admitted as something else.
+    pub admitted: bool,
 }
 
 impl DeleteOptions {
@@ -94,7 +96,31 @@ impl DeleteOptions {
             orphan_dependents: body["orphanDependents"].as_bool(),
             propagation_policy: text(&body["propagationPolicy"]),
             dry_run: false,
+            admitted: false,
         })
+    }
+
+    /// Writes the fields that are set.
+    pub fn show(&self, into: &mut Map<String, Value>) {
+        let mut preconditions = Map::new();
+        for (field, value) in [("uid", &self.uid), ("resourceVersion", &self.resource_version)] {
+            if let Some(value) = value {
+                preconditions.insert(field.to_owned(), value.as_str().into());
+            }
+        }
+        if !preconditions.is_empty() {
+            into.insert("preconditions".to_owned(), preconditions.into());
+        }
+        let fields = [
+            ("gracePeriodSeconds", self.grace_period_seconds.map(Value::from)),
+            ("orphanDependents", self.orphan_dependents.map(Value::from)),
+            ("propagationPolicy", self.propagation_policy.as_deref().map(Value::from)),
+        ];
+        for (field, value) in fields {
+            if let Some(value) = value {
+                into.insert(field.to_owned(), value);
+            }
+        }
     }
 
     fn check(&self) -> Result<(), ApiError> {
@@ -167,7 +193,6 @@ pub(crate) async fn delete_object(call: &Call, options: &DeleteOptions) -> Resul
         let why = "this is a system priority class and cannot be deleted";
         return Err(ApiError::forbidden(&call.kind.group, &call.kind.plural, &call.info.name, why));
     }
-    admission::admit(call, Operation::Delete, "", &mut Value::Null, None).await?;
     for _ in 0..ATTEMPTS {
         let entry = call
             .server
@@ -192,13 +217,16 @@ async fn attempt(call: &Call, options: &DeleteOptions, entry: Arc<Entry>) -> Res
             return Ok(Deleted::Object(object, false));
         }
         if first {
+            admit(call, options, &object).await.map_err(PutError::Other)?;
             return terminate_namespace(call, options, &entry, object).await;
         }
     }
+    let before = call.kind.behaviour.graceful_delete.then(|| object.clone());
     let grace = grace(call, options, &mut object);
     if matches!(grace, Grace::Pending) {
         return Ok(finished(call, object, false));
     }
+    admit(call, options, before.as_ref().unwrap_or(&object)).await.map_err(PutError::Other)?;
     let wanted = propagation_finalizers(call, options, &object);
     if wanted != finalizers(&object) {
         set_finalizers(&mut object, &wanted);
@@ -241,6 +269,18 @@ async fn attempt(call: &Call, options: &DeleteOptions, entry: Arc<Entry>) -> Res
         Err(error) => return Err(error),
     }
     Ok(finished(call, object, true))
+}
+
+/// Asks admission, mutating and validating, whether the stored object may go.
+async fn admit(call: &Call, options: &DeleteOptions, stored: &Value) -> Result<(), ApiError> {
+    if options.admitted {
+        return Ok(());
+    }
+    let old = call.as_requested(stored);
+    let attributes = Attributes::delete(call, &old, options);
+    admission::admit(&attributes, &mut Value::Null).await?;
+    admission::validate(&attributes, &Value::Null).await?.finish();
+    Ok(())
 }
 
 async fn remove(

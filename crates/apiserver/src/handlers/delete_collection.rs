@@ -22,7 +22,9 @@ pub(crate) async fn delete_collection(call: &Call) -> Result<Response<Body>, Api
             info.namespace = entry.namespace().to_owned();
         }
         let one = call.on(call.kind.clone(), info);
-        match delete_object(&one, &options).await {
+        let deleted = delete_object(&one, &options).await;
+        call.take_warnings(&one);
+        match deleted {
             Ok(Deleted::Object(object, _) | Deleted::Gone(object)) => items.push(item(call, object)),
             // Gone already is what was wanted.
             Err(error) if error.code == 404 => {}
@@ -37,7 +39,7 @@ pub(crate) async fn delete_collection(call: &Call) -> Result<Response<Body>, Api
 
 fn item(call: &Call, mut object: Value) -> Value {
     call.convert_from_storage(&mut object);
-    if !call.kind.custom
+    if !call.kind.is_custom()
         && let Some(map) = object.as_object_mut()
     {
         map.remove("kind");

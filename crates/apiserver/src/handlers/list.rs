@@ -214,7 +214,7 @@ fn head(call: &Call, page: &Page) -> String {
 
 /// Streams the cache's bytes. A small list is one piece, so that it has a length.
 fn stream(call: &Call, page: Page) -> Response<Body> {
-    let mut writer = Writer { typed: call.kind.custom, first: true };
+    let mut writer = Writer { typed: call.kind.is_custom(), first: true };
     let mut chunk = head(call, &page).into_bytes();
     let mut source = match page.entries {
         Entries::All(objects, prefix) => Source::View { objects, prefix, after: None },
@@ -306,7 +306,7 @@ fn whole(call: &Call, page: Page) -> Response<Body> {
         Shape::Object => {
             let items = entries.iter().map(|entry| {
                 let mut item = call.value_of(entry);
-                if !kind.custom
+                if !kind.is_custom()
                     && let Some(map) = item.as_object_mut()
                 {
                     map.remove("kind");

@@ -7,7 +7,7 @@ use schema::types;
 use serde_json::Value;
 
 use super::patch;
-use super::update::{Change, Part, change_object};
+use super::update::{Change, Part, Reviewed, change_object};
 use crate::body::Body;
 use crate::call::Call;
 use crate::codec;
@@ -72,7 +72,14 @@ pub(crate) async fn change(call: &Call, fields: &Fields) -> Result<Response<Body
     };
     let own = schema::strategy::of_subresource(&call.kind.group, &call.kind.kind, &subresource).is_some();
     let part = if own { Part::Sub } else { Part::Other };
-    let change = Change { part, subresource: &subresource, apply: &make, unconditional: true, dry_run };
+    let change = Change {
+        part,
+        subresource: &subresource,
+        reviewed: Reviewed::Object,
+        apply: &make,
+        unconditional: true,
+        dry_run,
+    };
     Ok(change_object(call, &change).await?.respond(call, StatusCode::OK))
 }
 

@@ -9,7 +9,7 @@ use schema::types::{self, Type};
 use serde_json::Value;
 
 use super::create::{check_namespace, create_object};
-use super::update::{Change, Part, change_object, check_name};
+use super::update::{Change, Part, Reviewed, change_object, check_name};
 use crate::body::Body;
 use crate::call::{Call, invalid};
 use crate::codec;
@@ -135,7 +135,14 @@ pub(crate) async fn patch(call: &Call, part: Part) -> Result<Response<Body>, Api
         managed_fields::track_update(call, old, &mut new, &manager, subresource)?;
         Ok(new)
     };
-    let change = Change { part, subresource, apply: &make, unconditional: true, dry_run };
+    let change = Change {
+        part,
+        subresource,
+        reviewed: Reviewed::Object,
+        apply: &make,
+        unconditional: true,
+        dry_run,
+    };
     Ok(change_object(call, &change).await?.respond(call, StatusCode::OK))
 }
 
@@ -192,7 +199,14 @@ async fn apply(call: &Call, part: Part, dry_run: bool) -> Result<Response<Body>,
     }
     let subresource = call.info.subresource.as_str();
     let make = |old: &Value| managed_fields::apply(call, Some(old), &config, manager, force, subresource);
-    let change = Change { part, subresource, apply: &make, unconditional: true, dry_run };
+    let change = Change {
+        part,
+        subresource,
+        reviewed: Reviewed::Object,
+        apply: &make,
+        unconditional: true,
+        dry_run,
+    };
     Ok(change_object(call, &change).await?.respond(call, StatusCode::OK))
 }
 

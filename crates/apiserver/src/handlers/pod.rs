@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::create::Outcome;
 use super::delete::{DeleteOptions, delete_object, preconditions};
-use super::update::{Change, Part, change_object};
-use crate::admission::{self, Operation};
+use super::update::{Change, change_object};
+use crate::admission::{self, Attributes, ObjectKind};
 use crate::body::Body;
 use crate::call::Call;
 use crate::codec::{self, Target};
@@ -25,13 +25,17 @@ fn failure(message: &str) -> ApiError {
     ApiError { code: 500, reason: "".into(), ..ApiError::bad_request(message) }
 }
 
-/// POST of a Binding: the pod runs on that node from now on.
-pub(crate) async fn bind(call: &Call) -> Result<Response<Body>, ApiError> {
+/// POST of a Binding: the pod of `call` runs on that node from now on. `request` is what admission sees:
+/// the same, or the request for the old collection of bindings.
+pub(crate) async fn bind(call: &Call, request: &Call) -> Result<Response<Body>, ApiError> {
     let dry_run = call.dry_run()?;
     let target = Target::named("", "v1", "Binding");
     let decoded = codec::decode_as(&target, &call.body, &call.headers, codec::strictness(&call.query))?;
-    let binding = call.take_decoded(decoded);
+    let mut binding = call.take_decoded(decoded);
     let name = call.info.name.as_str();
+    let kind = ObjectKind { group: "", version: "v1", kind: "Binding" };
+    let attributes = Attributes::create(request, kind, name, dry_run);
+    admission::admit(&attributes, &mut binding).await?;
     if meta(&binding, "name") != name && !meta(&binding, "name").is_empty() {
         return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
     }
@@ -45,6 +49,7 @@ pub(crate) async fn bind(call: &Call) -> Result<Response<Body>, ApiError> {
     if node.is_empty() {
         return Err(failure("target.name: Required value"));
     }
+    admission::validate(&attributes, &binding).await?.finish();
     let conflict = |why: String| ApiError::conflict("", "pods/binding", name, &why);
     let apply = |old: &Value| {
         let uid = meta(&binding, "uid");
@@ -80,7 +85,7 @@ pub(crate) async fn bind(call: &Call) -> Result<Response<Body>, ApiError> {
         Ok(new)
     };
     let change =
-        Change { part: Part::Other, subresource: "binding", apply: &apply, unconditional: true, dry_run };
+        Change::unseen("binding", &apply, dry_run);
     change_object(call, &change).await?;
     Ok(created(call))
 }
@@ -120,7 +125,10 @@ pub(crate) async fn evict(call: &Call) -> Result<Response<Body>, ApiError> {
         target.version = "v1beta1";
     }
     let decoded = codec::decode_as(&target, &call.body, &call.headers, codec::strictness(&call.query))?;
-    let eviction = call.take_decoded(decoded);
+    let mut eviction = call.take_decoded(decoded);
+    let kind = ObjectKind { group: "policy", version: target.version, kind: "Eviction" };
+    let attributes = Attributes::create(call, kind, &call.info.name, call.dry_run()?);
+    admission::admit(&attributes, &mut eviction).await?;
     if meta(&eviction, "name") != call.info.name && !meta(&eviction, "name").is_empty() {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
@@ -129,11 +137,12 @@ pub(crate) async fn evict(call: &Call) -> Result<Response<Body>, ApiError> {
         || eviction["deleteOptions"]["dryRun"]
             .as_array()
             .is_some_and(|values| values.iter().any(|value| value == "All"));
+    options.admitted = true;
+    admission::validate(&attributes, &eviction).await?.finish();
     let entry = call.server.current(&call.kind, &call.info.namespace, &call.info.name).await?;
     let pod = entry.ok_or_else(|| call.not_found())?.try_value()?;
     // A delete that will be refused must not cost the budget anything.
     preconditions(call, &options, &pod)?;
-    admission::admit(call, Operation::Delete, "", &mut Value::Null, None).await?;
     if !ignores_budgets(&pod) {
         consume_budget(call, &pod, options.dry_run).await?;
         // Marking changes the version that the client insists on.
@@ -244,7 +253,7 @@ async fn consume_budget(call: &Call, pod: &Value, dry_run: bool) -> Result<(), A
         Ok(new)
     };
     let change =
-        Change { part: Part::Other, subresource: "status", apply: &apply, unconditional: true, dry_run };
+        Change::unseen("status", &apply, dry_run);
     change_object(&on_budget, &change).await?;
     Ok(())
 }
@@ -266,6 +275,6 @@ async fn mark_as_disrupted(call: &Call, dry_run: bool) -> Result<(), ApiError> {
         Ok(new)
     };
     let change =
-        Change { part: Part::Other, subresource: "eviction", apply: &apply, unconditional: true, dry_run };
+        Change::unseen("eviction", &apply, dry_run);
     change_object(call, &change).await.map(|_: Outcome| ())
 }

@@ -8,7 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::create::Outcome;
 use super::patch;
-use super::update::{Change, Part, change_object};
+use super::update::{Change, Part, Reviewed, View, change_object};
+use crate::admission::ObjectKind;
 use crate::body::Body;
 use crate::call::{Call, invalid};
 use crate::codec::{self, Target};
@@ -78,8 +79,14 @@ async fn change(call: &Call, paths: &ScalePaths, make: Make<'_>) -> Result<Respo
         managed_fields::track_update(call, old, &mut new, &manager, "scale")?;
         Ok(new)
     };
-    let change =
-        Change { part: Part::Main, subresource: "scale", apply: &apply, unconditional: true, dry_run };
+    let change = Change {
+        part: Part::Main,
+        subresource: "scale",
+        reviewed: Reviewed::View(paths),
+        apply: &apply,
+        unconditional: true,
+        dry_run,
+    };
     let outcome = change_object(call, &change).await?;
     let mut object = match outcome {
         Outcome::Stored(entry) => entry.try_value()?,
@@ -87,6 +94,21 @@ async fn change(call: &Call, paths: &ScalePaths, make: Make<'_>) -> Result<Respo
     };
     call.convert_from_storage(&mut object);
     Ok(respond(call, &scale_of(paths, &object)))
+}
+
+impl View for ScalePaths {
+    fn kind(&self) -> ObjectKind<'_> {
+        ObjectKind { group: "autoscaling", version: "v1", kind: "Scale" }
+    }
+
+    fn show(&self, object: &Value) -> Value {
+        scale_of(self, object)
+    }
+
+    fn write(&self, shown: &Value, object: &mut Value) {
+        let replicas = json!(shown["spec"]["replicas"].as_i64().unwrap_or(0));
+        set_pointer(object, &self.spec_replicas, replicas);
+    }
 }
 
 /// A Scale in the shape asked for; its Table has columns of its own.

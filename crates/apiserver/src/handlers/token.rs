@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 use schema::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
-use crate::admission;
+use crate::admission::{self, Attributes, ObjectKind};
 use crate::authn::service_account::{Bound, Claims, ISSUER, Reference};
 use crate::body::Body;
 use crate::call::{Call, invalid};
@@ -28,6 +28,10 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     let decoded = codec::decode_as(&target, &call.body, &call.headers, codec::strictness(&call.query))?;
     let mut request = call.take_decoded(decoded);
     let name = call.info.name.as_str();
+    let dry_run = call.dry_run()?;
+    let kind = ObjectKind { group: GROUP, version: "v1", kind: "TokenRequest" };
+    let attributes = Attributes::create(call, kind, name, dry_run);
+    admission::admit(&attributes, &mut request).await?;
     let account = call
         .server
         .current(&call.kind, &call.info.namespace, name)
@@ -50,6 +54,7 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     }
     let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(3600);
     check_seconds(seconds)?;
+    admission::validate(&attributes, &request).await?.finish();
     let now = base::clock::now().as_second();
     let mut claims = Claims {
         aud: request["spec"]["audiences"]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use store::Compare;
 
 use super::create::{Outcome, check_namespace, create_object};
-use crate::admission::{self, Operation};
+use crate::admission::{self, Attributes, ObjectKind, Reservation};
 use crate::body::Body;
 use crate::cache::Entry;
 use crate::call::{Call, invalid};
@@ -31,18 +31,59 @@ pub(crate) enum Part {
     Sub,
 }
 
+/// What admission sees of a change.
+#[derive(Clone, Copy)]
+pub(crate) enum Reviewed<'a> {
+    /// The object itself.
+    Object,
+    /// What the subresource shows of it.
+    View(&'a dyn View),
+    /// Nothing: what led to this change has been admitted as something else.
+    Nothing,
+}
+
+/// An object as a subresource shows it.
+pub(crate) trait View: Send + Sync {
+    /// Kind of what is shown.
+    fn kind(&self) -> ObjectKind<'_>;
+    /// What the subresource shows of the object.
+    fn show(&self, object: &Value) -> Value;
+    /// Writes what is shown back into the object.
+    fn write(&self, shown: &Value, object: &mut Value);
+}
+
 /// One kind of change: from the old object to the new, both in the request's version.
 pub(crate) struct Change<'a> {
     /// What is touched.
     pub part: Part,
     /// Subresource, for admission and managed fields.
     pub subresource: &'a str,
+    /// What admission sees.
+    pub reviewed: Reviewed<'a>,
     /// Makes the new object, managed fields included.
     pub apply: &'a (dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync),
     /// An object without a resourceVersion overwrites whatever is there.
     pub unconditional: bool,
     /// Nothing is stored.
     pub dry_run: bool,
+}
+
+impl<'a> Change<'a> {
+    /// A change that has been admitted as something else, and checked.
+    pub fn unseen(
+        subresource: &'a str,
+        apply: &'a (dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync),
+        dry_run: bool,
+    ) -> Self {
+        Self {
+            part: Part::Other,
+            subresource,
+            reviewed: Reviewed::Nothing,
+            apply,
+            unconditional: true,
+            dry_run,
+        }
+    }
 }
 
 /// Answers an update, of the object or of its status.
@@ -63,6 +104,7 @@ pub(crate) async fn update(call: &Call, part: Part) -> Result<Response<Body>, Ap
     let change = Change {
         part,
         subresource,
+        reviewed: Reviewed::Object,
         apply: &apply,
         unconditional: call.kind.behaviour.unconditional_update,
         dry_run,
@@ -127,27 +169,54 @@ async fn attempt(
     };
     let mut new = (change.apply)(old).map_err(PutError::Other)?;
     check_name(call, &mut new).and_then(|()| check_namespace(call, &mut new)).map_err(PutError::Other)?;
+    admit(call, change, &mut new, old).await.map_err(PutError::Other)?;
     // After a conflict the next attempt compares a version that the client named with a newer one.
     check_version(call, change, &new, entry).map_err(PutError::Other)?;
-    admission::admit(call, Operation::Update, change.subresource, &mut new, Some(old))
-        .await
-        .map_err(PutError::Other)?;
     call.convert_to_storage(&mut new);
     prepare(call, change, &mut new, &stored).map_err(PutError::Other)?;
-    let reservation = admission::validate(
-        call,
-        Operation::Update,
-        change.subresource,
-        &mut new,
-        Some(&stored),
-        change.dry_run,
-    )
-    .await
-    .map_err(PutError::Other)?;
-    crate::codec::canonicalise(&call.kind, &mut new).map_err(PutError::Other)?;
+    let reservation = validate(call, change, &mut new, old, &stored).await.map_err(PutError::Other)?;
     let written = write(call, change, entry, new, stored).await;
     reservation.finish();
     written
+}
+
+/// Mutating admission; objects are in the request's version.
+async fn admit(call: &Call, change: &Change<'_>, new: &mut Value, old: &Value) -> Result<(), ApiError> {
+    let attributes = |kind, old| Attributes::update(call, kind, change.subresource, old, change.dry_run);
+    match change.reviewed {
+        Reviewed::Object => admission::admit(&attributes(ObjectKind::of(&call.kind), old), new).await,
+        Reviewed::View(view) => {
+            let (mut shown, before) = (view.show(new), view.show(old));
+            admission::admit(&attributes(view.kind(), &before), &mut shown).await?;
+            view.write(&shown, new);
+            Ok(())
+        }
+        Reviewed::Nothing => Ok(()),
+    }
+}
+
+/// Takes what the new object needs and asks validating admission. `new` and `stored` are in the stored
+/// version, `old` is in the request's.
+async fn validate(
+    call: &Call,
+    change: &Change<'_>,
+    new: &mut Value,
+    old: &Value,
+    stored: &Value,
+) -> Result<Reservation, ApiError> {
+    let attributes = |kind, old| Attributes::update(call, kind, change.subresource, old, change.dry_run);
+    let of_object = attributes(ObjectKind::of(&call.kind), old);
+    let allocated = admission::allocate(&of_object, new, Some(stored))?;
+    crate::codec::canonicalise(&call.kind, new)?;
+    let held = match change.reviewed {
+        Reviewed::Object => admission::validate(&of_object, &call.as_requested(new)).await?,
+        Reviewed::View(view) => {
+            let (shown, before) = (view.show(&call.as_requested(new)), view.show(old));
+            admission::validate(&attributes(view.kind(), &before), &shown).await?
+        }
+        Reviewed::Nothing => Reservation::default(),
+    };
+    Ok(allocated.join(held))
 }
 
 /// Compares the version that the new object carries, if any, with the stored one.
