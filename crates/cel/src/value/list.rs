@@ -1,0 +1,117 @@
+//! Lists.
+
+use std::sync::Arc;
+
+use super::{Value, json};
+use crate::decl::{ListType, Schema};
+
+/// A list: of JSON that is converted element by element, or of values.
+#[derive(Clone, Debug)]
+pub struct List<'a> {
+    pub(super) items: Items<'a>,
+    /// The schema of the list, from which come the types of the elements, and how `==` and `+` work.
+    pub(super) schema: Option<&'a Schema>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Items<'a> {
+    Json(&'a [serde_json::Value]),
+    Values(Arc<Vec<Value<'a>>>),
+}
+
+impl<'a> From<Vec<Value<'a>>> for List<'a> {
+    fn from(items: Vec<Value<'a>>) -> Self {
+        List { items: Items::Values(Arc::new(items)), schema: None }
+    }
+}
+
+impl<'a> List<'a> {
+    /// The number of elements.
+    pub fn len(&self) -> usize {
+        match &self.items {
+            Items::Json(items) => items.len(),
+            Items::Values(items) => items.len(),
+        }
+    }
+
+    /// Whether there are no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The element at an index.
+    pub fn get(&self, index: usize) -> Option<Value<'a>> {
+        match &self.items {
+            Items::Json(items) => {
+                let item = items.get(index)?;
+                Some(match self.schema.and_then(|schema| schema.items.as_deref()) {
+                    Some(schema) => json::typed(item, schema),
+                    None => json::untyped(item),
+                })
+            }
+            Items::Values(items) => items.get(index).cloned(),
+        }
+    }
+
+    /// The elements in order.
+    pub fn iter(&self) -> impl Iterator<Item = Value<'a>> + '_ {
+        (0..self.len()).filter_map(|index| self.get(index))
+    }
+
+    /// Whether an element equals the value.
+    pub fn contains(&self, value: &Value<'a>) -> bool {
+        self.iter().any(|item| item == *value)
+    }
+
+    /// The list as one that can be appended to; the elements are copied only if they are shared.
+    pub(crate) fn push(&mut self, value: Value<'a>) {
+        if let Items::Json(_) = self.items {
+            self.items = Items::Values(Arc::new(self.iter().collect()));
+        }
+        if let Items::Values(items) = &mut self.items {
+            Arc::make_mut(items).push(value);
+        }
+    }
+
+    /// `self + other`. Sets are united; of map lists, the elements of `other` replace those of the same key.
+    pub(crate) fn concat(mut self, other: &List<'a>) -> List<'a> {
+        match self.list_type() {
+            ListType::Atomic => {
+                for item in other.iter() {
+                    self.push(item);
+                }
+            }
+            ListType::Set => {
+                for item in other.iter() {
+                    if !self.contains(&item) {
+                        self.push(item);
+                    }
+                }
+            }
+            ListType::Map => return self.merge(other),
+        }
+        self
+    }
+
+    fn merge(self, other: &List<'a>) -> List<'a> {
+        let mut items: Vec<Value<'a>> = self.iter().collect();
+        for item in other.iter() {
+            match items.iter_mut().find(|mine| self.same_key(mine, &item)) {
+                Some(mine) => *mine = item,
+                None => items.push(item),
+            }
+        }
+        List { items: Items::Values(Arc::new(items)), schema: self.schema }
+    }
+
+    pub(super) fn list_type(&self) -> ListType {
+        self.schema.map(|schema| schema.list_type).unwrap_or_default()
+    }
+
+    /// Whether two elements of a map list have the same values of the keys.
+    pub(super) fn same_key(&self, a: &Value<'a>, b: &Value<'a>) -> bool {
+        let (Value::Map(a), Value::Map(b)) = (a, b) else { return false };
+        let keys = self.schema.map(|schema| &*schema.list_map_keys).unwrap_or_default();
+        keys.iter().all(|key| a.property(key) == b.property(key))
+    }
+}
