@@ -9,5 +9,6 @@ pub mod field;
 pub mod gotext;
 pub mod patch;
 pub mod strategy;
+pub mod structural;
 pub mod types;
 pub mod validation;

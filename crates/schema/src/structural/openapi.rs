@@ -1,0 +1,1 @@
+//! Publishes custom kinds in OpenAPI documents.
