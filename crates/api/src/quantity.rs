@@ -115,6 +115,12 @@ impl Quantity {
         self.nanos % NANO == 0
     }
 
+    /// The next whole number of units, in the same notation.
+    #[must_use]
+    pub fn rounded_up(&self) -> Self {
+        Self { nanos: (div_ceil(self.nanos, NANO) * NANO).min(MAX), format: self.format }
+    }
+
     /// The notation.
     pub fn format(&self) -> Format {
         self.format

@@ -7,6 +7,7 @@
 
 pub mod backoff;
 pub mod clock;
+pub mod gotext;
 pub mod map;
 pub mod rng;
 
