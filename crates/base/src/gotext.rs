@@ -67,47 +67,9 @@ fn printable(c: char) -> bool {
             | '\u{feff}' | '\u{e000}'..='\u{f8ff}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..))
 }
 
-/// `strconv.FormatFloat(value, 'g', -1, 64)`: the shortest digits that are read as this number, with an exponent if
-/// that is below -4 or at least 6 (`1.234567e+06`).
-pub fn float(value: f64) -> String {
-    if value.is_nan() {
-        return "NaN".to_owned();
-    }
-    if value.is_infinite() {
-        return if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
-    }
-    let scientific = format!("{value:e}");
-    let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    match exponent.parse().unwrap_or(0i32) {
-        -4..6 => format!("{value}"),
-        exponent => {
-            let sign = if exponent < 0 { '-' } else { '+' };
-            format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs())
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn floats_are_those_of_go() {
-        for (value, expected) in [
-            (1.0, "1"),
-            (-0.0, "-0"),
-            (100_000.0, "100000"),
-            (1e6, "1e+06"),
-            (1_234_567.5, "1.2345675e+06"),
-            (0.0001, "0.0001"),
-            (0.00001, "1e-05"),
-            (1e21, "1e+21"),
-            (1.0 / 3.0, "0.3333333333333333"),
-            (f64::NEG_INFINITY, "-Inf"),
-        ] {
-            assert_eq!(float(value), expected);
-        }
-    }
 
     #[test]
     fn quoting_is_that_of_go() {
