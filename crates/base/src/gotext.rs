@@ -60,7 +60,7 @@ fn escape(text: &str, mark: char, out: &mut String) {
 }
 
 /// An approximation of `strconv.IsPrint`: controls, separators and private use are not.
-fn printable(c: char) -> bool {
+pub fn printable(c: char) -> bool {
     !(c.is_control()
         || (c.is_whitespace() && c != ' ')
         || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'

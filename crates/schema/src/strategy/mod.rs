@@ -4,11 +4,12 @@
 
 mod core;
 mod pod;
-mod prepare;
+pub(crate) mod prepare;
 mod rows;
 mod service;
 
 pub use pod::qos_class;
+pub use prepare::keep_system_metadata;
 
 use serde_json::Value;
 
@@ -73,7 +74,7 @@ impl Strategy {
     /// common ones.
     pub fn check_create(&self, object: &Value) -> ErrorList {
         let errs = (self.validate)(object);
-        if errs.is_empty() { validate_named(object, format::name_is_path_segment) } else { errs }
+        if errs.is_empty() { common_errors(object) } else { errs }
     }
 
     /// Prepares an update: what no update changes, then the kind's own preparation.
@@ -101,7 +102,13 @@ impl Strategy {
     }
 }
 
-fn common_update_errors(new: &Value, old: &Value) -> ErrorList {
+/// What is wrong with any new object, whatever its kind.
+pub fn common_errors(object: &Value) -> ErrorList {
+    validate_named(object, format::name_is_path_segment)
+}
+
+/// What is wrong with any changed object, whatever its kind.
+pub fn common_update_errors(new: &Value, old: &Value) -> ErrorList {
     let mut errs = validate_named(new, format::name_is_path_segment);
     errs.extend(validate_metadata_update(new, old));
     errs

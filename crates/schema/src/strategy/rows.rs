@@ -6,6 +6,7 @@ use super::{GENERIC, Strategy, core, pod, prepare, service};
 use crate::cursor::Node;
 use crate::defaults;
 use crate::field::ErrorList;
+use crate::structural::crd;
 use crate::validation as rules;
 use crate::validation::core::{cluster, config, endpoints, limits, storage};
 use crate::validation::{apps, autoscaling, batch, policy};
@@ -459,8 +460,13 @@ rows! {
     "apiextensions.k8s.io" {
         "CustomResourceDefinition" => Strategy {
             default: defaults::misc::custom_resource_definition,
-            prepare_create: prepare::start_generation,
-            prepare_update: prepare::update,
+            prepare_create: crd::prepare_create,
+            prepare_update: crd::prepare_update,
+            validate: crd::validate,
+            validate_update: crd::validate_update,
+            validate_status_update: crd::validate_status_update,
+            warnings: crd::warnings,
+            warnings_on_update: crd::warnings_on_update,
             ..GENERIC
         },
     }

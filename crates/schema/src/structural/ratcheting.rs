@@ -30,7 +30,9 @@ impl<'a> Correlated<'a> {
     /// How items of this list are found in the old one.
     pub fn items(&self) -> CorrelatedItems<'a> {
         let list = match self.schema.extensions.list_type.as_deref() {
-            Some("map") => self.old.as_array().map(|old| MapList::new(old, self.schema)),
+            Some("map") if self.schema.generic.r#type == "array" => {
+                self.old.as_array().map(|old| MapList::new(old, &self.schema.extensions.list_map_keys))
+            }
             _ => None,
         };
         CorrelatedItems { list, schema: self.schema.items.as_deref() }
@@ -83,13 +85,10 @@ pub struct MapList<'a> {
 }
 
 impl<'a> MapList<'a> {
-    /// Indexes a list; one that is of another type, or has items without keys, finds nothing there.
-    pub fn new(items: &'a [Value], schema: &'a Structural) -> Self {
-        let is_map =
-            schema.generic.r#type == "array" && schema.extensions.list_type.as_deref() == Some("map");
-        let keys = &schema.extensions.list_map_keys[..];
+    /// Indexes a list; without keys nothing is found in it.
+    pub fn new(items: &'a [Value], keys: &'a [String]) -> Self {
         let mut by_key = BTreeMap::new();
-        if is_map && !keys.is_empty() {
+        if !keys.is_empty() {
             for item in items {
                 if let Some(key) = composite_key(item, keys) {
                     by_key.entry(key).or_insert(item);

@@ -162,7 +162,7 @@ fn client_config(config: &Node, errs: &mut ErrorList) {
     }
 }
 
-fn webhook_url(url: &Node, errs: &mut ErrorList) {
+pub(crate) fn webhook_url(url: &Node, errs: &mut ErrorList) {
     let form = "; desired format: https://host[/path]";
     let (scheme, rest) = url.str().split_once("://").unwrap_or(("", url.str()));
     if scheme != "https" {
@@ -186,7 +186,7 @@ fn webhook_url(url: &Node, errs: &mut ErrorList) {
     }
 }
 
-fn webhook_service(service: &Node, errs: &mut ErrorList) {
+pub(crate) fn webhook_service(service: &Node, errs: &mut ErrorList) {
     for field in ["name", "namespace"] {
         rules::not_empty(&service.at(field), errs);
     }

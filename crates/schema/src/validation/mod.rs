@@ -25,7 +25,7 @@ pub mod policies;
 pub mod policy;
 pub mod rbac;
 pub mod resources;
-mod rules;
+pub(crate) mod rules;
 pub mod scheduling;
 pub mod storage;
 #[cfg(test)]
