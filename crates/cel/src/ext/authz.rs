@@ -110,7 +110,7 @@ struct GroupCheck(Principal, String);
 #[derive(Clone)]
 struct ResourceCheck(Principal, ResourceTarget);
 
-/// None of these values equals any other: upstream's comparison of them never succeeds.
+/// None of these values can be compared, not even with itself: upstream's comparison of them never succeeds.
 macro_rules! opaque_without_equality {
     ($($name:ident: $ty:expr),* $(,)?) => {
         $(
@@ -119,8 +119,8 @@ macro_rules! opaque_without_equality {
                     $ty
                 }
 
-                fn equals(&self, _other: &dyn Opaque) -> bool {
-                    false
+                fn equals(&self, _other: &dyn Opaque) -> Option<bool> {
+                    None
                 }
             }
 

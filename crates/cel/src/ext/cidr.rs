@@ -18,11 +18,6 @@ impl Cidr {
         Type::Opaque(Arc::from("net.CIDR"), Arc::from([]))
     }
 
-    /// How many bytes the network's part of the address has.
-    pub fn size(self) -> u64 {
-        u64::from(self.0.bits).div_ceil(8)
-    }
-
     fn parse(text: &str) -> Result<Cidr, Error> {
         const CONTEXT: &str = "network address parse error during conversion from string";
         // Upstream puts the same context before an error twice.
@@ -40,8 +35,13 @@ impl Opaque for Cidr {
         Cidr::ty()
     }
 
-    fn equals(&self, other: &dyn Opaque) -> bool {
+    fn equals(&self, other: &dyn Opaque) -> Option<bool> {
         opaque::equal(self, other)
+    }
+
+    /// How many bytes the network's part of the address has.
+    fn size(&self) -> Option<u64> {
+        Some(u64::from(self.0.bits).div_ceil(8))
     }
 }
 

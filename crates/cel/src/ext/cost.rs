@@ -3,8 +3,6 @@
 use crate::cost::{CallEstimate, CostEstimate, CostNode, EstimateArgs, SizeEstimate};
 use crate::{Type, Value};
 
-use super::{cidr::Cidr, ip::Ip};
-
 /// The cost of looking at one character.
 pub(super) const STRING_TRAVERSAL: f64 = 0.1;
 /// The cost of one character of a regular expression, for each character it is applied to.
@@ -14,12 +12,6 @@ pub(super) const LIST_CREATE: u64 = 10;
 
 /// `actualSize`: the length of what has one, else 1.
 pub(super) fn size(value: &Value<'_>) -> u64 {
-    if let Some(ip) = value.downcast::<Ip>() {
-        return ip.size();
-    }
-    if let Some(cidr) = value.downcast::<Cidr>() {
-        return cidr.size();
-    }
     value.size().unwrap_or(1)
 }
 

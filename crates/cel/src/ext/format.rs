@@ -6,6 +6,7 @@ use base::gotext::quote;
 
 use super::{cost, opaque, strings};
 use crate::stdlib::go_double;
+use crate::syntax::ast::{Expr, ExprId, ExprKind};
 use crate::value::timestamp;
 use crate::{CallEstimate, Error, EstimateArgs, Function, List, Overload, SizeEstimate, Type, Value};
 
@@ -232,6 +233,75 @@ fn format<'a>(args: &[Value<'a>]) -> Result<Value<'a>, Error> {
     strings::check_length(out.len())?;
     result.map_err(Error::new)?;
     Ok(Value::from(out))
+}
+
+/// What is wrong with a call of `format` whose format string and list of arguments are literals, and at which node:
+/// `"%d".format([1.5])`.
+pub(crate) fn check_call(call: &Expr, type_of: &dyn Fn(&Expr) -> Type) -> Option<(ExprId, String)> {
+    let ExprKind::Call { function, target: Some(target), args } = &call.kind else { return None };
+    let (ExprKind::Literal(Value::String(format)), [Expr { kind: ExprKind::List { elements, .. }, .. }]) =
+        (&target.kind, &args[..])
+    else {
+        return None;
+    };
+    if &**function != "format" {
+        return None;
+    }
+    let mut place = call.id;
+    let mut arguments = elements.iter();
+    let result = parse(format, elements.len(), |piece| {
+        let Piece::Clause(clause) = piece else { return Ok(()) };
+        match arguments.next().and_then(|argument| clause.unsuitable(argument, type_of)) {
+            None => Ok(()),
+            Some((id, ty)) => {
+                place = id;
+                Err(format!("error during formatting: {}", clause.refusal(ty.runtime_name())))
+            }
+        }
+    });
+    let left = arguments.len();
+    match result {
+        Err(why) => Some((place, why)),
+        Ok(()) if left > 0 => {
+            let (expected, got) = (elements.len() - left, elements.len());
+            let why =
+                format!("too many arguments supplied to string.format (expected {expected}, got {got})");
+            Some((call.id, why))
+        }
+        Ok(()) => None,
+    }
+}
+
+impl Clause {
+    /// The argument, or the literal inside of it, whose type the clause does not take.
+    fn unsuitable(self, argument: &Expr, type_of: &dyn Fn(&Expr) -> Type) -> Option<(ExprId, Type)> {
+        let ty = type_of(argument);
+        let suitable = match self {
+            _ if ty == Type::Dyn => true,
+            Clause::Text => {
+                !matches!(ty, Type::Object(_) | Type::Opaque(..) | Type::Any | Type::Error | Type::Param(_))
+            }
+            Clause::Fixed(_) | Clause::Scientific(_) => matches!(ty, Type::Double | Type::String),
+            Clause::Binary => matches!(ty, Type::Int | Type::Uint | Type::Bool),
+            Clause::Hex { .. } => matches!(ty, Type::Int | Type::Uint | Type::String | Type::Bytes),
+            Clause::Decimal | Clause::Octal => matches!(ty, Type::Int | Type::Uint),
+        };
+        if !suitable {
+            return Some((argument.id, ty));
+        }
+        if self != Clause::Text {
+            return None;
+        }
+        match &argument.kind {
+            ExprKind::List { elements, .. } => {
+                elements.iter().find_map(|element| self.unsuitable(element, type_of))
+            }
+            ExprKind::Map(entries) => entries.iter().find_map(|entry| {
+                self.unsuitable(&entry.key, type_of).or_else(|| self.unsuitable(&entry.value, type_of))
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// A value as `%s` writes it; `None` if it does not.

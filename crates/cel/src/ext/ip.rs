@@ -18,11 +18,6 @@ impl Ip {
         Type::Opaque(Arc::from("net.IP"), Arc::from([]))
     }
 
-    /// How many bytes the address has.
-    pub fn size(self) -> u64 {
-        if self.0.is_ipv4() { 4 } else { 16 }
-    }
-
     /// Parses the text of an address; the error is upstream's.
     pub fn parse(text: &str) -> Result<Ip, Error> {
         let Zoned { addr, zone } = netip::parse_addr(text.as_bytes()).map_err(|why| {
@@ -76,8 +71,13 @@ impl Opaque for Ip {
         Ip::ty()
     }
 
-    fn equals(&self, other: &dyn Opaque) -> bool {
+    fn equals(&self, other: &dyn Opaque) -> Option<bool> {
         opaque::equal(self, other)
+    }
+
+    /// How many bytes the address has.
+    fn size(&self) -> Option<u64> {
+        Some(if self.0.is_ipv4() { 4 } else { 16 })
     }
 }
 

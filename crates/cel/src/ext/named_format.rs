@@ -75,7 +75,7 @@ impl Opaque for FormatValue {
         ty()
     }
 
-    fn equals(&self, other: &dyn Opaque) -> bool {
+    fn equals(&self, other: &dyn Opaque) -> Option<bool> {
         opaque::equal(self, other)
     }
 }

@@ -2,9 +2,9 @@
 
 use crate::{Error, Opaque, Value};
 
-/// Whether the other value is of the same type, and equal.
-pub(super) fn equal<T: Opaque + PartialEq>(mine: &T, other: &dyn Opaque) -> bool {
-    other.downcast_ref::<T>().is_some_and(|other| mine == other)
+/// Whether the other value is equal, if it is of the same type; otherwise they cannot be compared.
+pub(super) fn equal<T: Opaque + PartialEq>(mine: &T, other: &dyn Opaque) -> Option<bool> {
+    other.downcast_ref::<T>().map(|other| mine == other)
 }
 
 /// The text that is the first argument.

@@ -7,16 +7,21 @@ use super::{cost, opaque};
 use crate::{Error, Function, Opaque, Overload, Type, Value};
 
 /// A quantity, of which CEL shows the amount only.
-#[derive(Clone, Debug, PartialEq)]
-struct Quantity(Amount);
+#[derive(Clone, Debug)]
+struct Quantity {
+    amount: Amount,
+    /// Upstream's results of `add` and `sub` are of another Go type, with which no quantity can be compared by `==`.
+    computed: bool,
+}
 
 impl Opaque for Quantity {
     fn type_of(&self) -> Type {
         ty()
     }
 
-    fn equals(&self, other: &dyn Opaque) -> bool {
-        opaque::equal(self, other)
+    fn equals(&self, other: &dyn Opaque) -> Option<bool> {
+        let other = other.downcast_ref::<Quantity>().filter(|other| !other.computed)?;
+        Some(self.amount == other.amount)
     }
 }
 
@@ -63,16 +68,16 @@ pub(super) fn functions() -> Vec<Function> {
 }
 
 fn receiver<'v>(args: &'v [Value<'_>]) -> Result<&'v Amount, Error> {
-    opaque::receiver::<Quantity>(args).map(|quantity| &quantity.0)
+    opaque::receiver::<Quantity>(args).map(|quantity| &quantity.amount)
 }
 
 fn both<'v>(args: &'v [Value<'_>]) -> Result<(&'v Amount, &'v Amount), Error> {
-    Ok((receiver(args)?, &opaque::argument::<Quantity>(args, 1)?.0))
+    Ok((receiver(args)?, &opaque::argument::<Quantity>(args, 1)?.amount))
 }
 
 fn from_string<'a>(args: &[Value<'a>]) -> Result<Value<'a>, Error> {
     let amount = Amount::parse(opaque::text(args)?).map_err(|why| Error::new(why.to_string()))?;
-    Ok(Value::opaque(Quantity(amount)))
+    Ok(Value::opaque(Quantity { amount, computed: false }))
 }
 
 fn is_quantity<'a>(args: &[Value<'a>]) -> Result<Value<'a>, Error> {
@@ -119,5 +124,6 @@ fn combine_int<'a>(args: &[Value<'a>], arithmetic: Arithmetic) -> Result<Value<'
 }
 
 fn result<'a>(amount: Option<Amount>) -> Result<Value<'a>, Error> {
-    amount.map(|amount| Value::opaque(Quantity(amount))).ok_or_else(|| Error::new("quantity out of range"))
+    let amount = amount.ok_or_else(|| Error::new("quantity out of range"))?;
+    Ok(Value::opaque(Quantity { amount, computed: true }))
 }

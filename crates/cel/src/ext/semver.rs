@@ -20,7 +20,7 @@ impl Opaque for Semver {
         ty()
     }
 
-    fn equals(&self, other: &dyn Opaque) -> bool {
+    fn equals(&self, other: &dyn Opaque) -> Option<bool> {
         opaque::equal(self, other)
     }
 }

@@ -21,7 +21,7 @@ impl Opaque for UrlValue {
         ty()
     }
 
-    fn equals(&self, other: &dyn Opaque) -> bool {
+    fn equals(&self, other: &dyn Opaque) -> Option<bool> {
         opaque::equal(self, other)
     }
 }

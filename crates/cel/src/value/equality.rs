@@ -5,9 +5,10 @@ use std::cmp::Ordering;
 use super::{List, Map, Struct, Value};
 use crate::decl::ListType;
 
-/// Whether two values are equal. Never an error: values that cannot be compared are unequal.
-pub(crate) fn equal(a: &Value<'_>, b: &Value<'_>) -> bool {
-    match (a, b) {
+/// Whether two values are equal; `None` if the first is of an extension type that cannot be compared with the second.
+/// Inside of lists and maps that is as good as equal, as it is in cel-go.
+pub(crate) fn equal(a: &Value<'_>, b: &Value<'_>) -> Option<bool> {
+    let equal = match (a, b) {
         (Value::String(a), Value::String(b)) => a == b,
         (Value::Bool(a), Value::Bool(b)) => a == b,
         (Value::Null, Value::Null) => true,
@@ -16,15 +17,23 @@ pub(crate) fn equal(a: &Value<'_>, b: &Value<'_>) -> bool {
         (Value::Timestamp(a), Value::Timestamp(b)) => a == b,
         (Value::Type(a), Value::Type(b)) => a.runtime_name() == b.runtime_name(),
         (Value::Optional(a), Value::Optional(b)) => match (a, b) {
-            (Some(a), Some(b)) => equal(a, b),
+            (Some(a), Some(b)) => return equal(a, b),
             (a, b) => a.is_none() && b.is_none(),
         },
         (Value::List(a), Value::List(b)) => lists_equal(a, b),
         (Value::Map(a), Value::Map(b)) => maps_equal(a, b),
         (Value::Struct(a), Value::Struct(b)) => structs_equal(a, b),
-        (Value::Opaque(a), Value::Opaque(b)) => a.equals(&**b),
+        (Value::Opaque(a), Value::Opaque(b)) => return a.equals(&**b),
+        (Value::Opaque(_), Value::Null) => false,
+        (Value::Opaque(_), _) => return None,
         _ => compare_numbers(a, b) == Some(Ordering::Equal),
-    }
+    };
+    Some(equal)
+}
+
+/// Whether nothing says that two parts of larger values differ.
+fn alike(a: &Value<'_>, b: &Value<'_>) -> bool {
+    equal(a, b) != Some(false)
 }
 
 /// The order of two numbers of whatever types; `None` if one is not a number, or is NaN.
@@ -62,10 +71,10 @@ fn lists_equal<'a>(a: &List<'a>, b: &List<'a>) -> bool {
         return false;
     }
     match a.list_type() {
-        ListType::Atomic => a.iter().zip(b.iter()).all(|(a, b)| equal(&a, &b)),
+        ListType::Atomic => a.iter().zip(b.iter()).all(|(a, b)| alike(&a, &b)),
         ListType::Set => b.iter().all(|item| a.contains(&item)),
         ListType::Map => b.iter().all(|theirs| {
-            a.iter().find(|mine| a.same_key(mine, &theirs)).is_some_and(|mine| equal(&mine, &theirs))
+            a.iter().find(|mine| a.same_key(mine, &theirs)).is_some_and(|mine| alike(&mine, &theirs))
         }),
     }
 }
@@ -80,7 +89,7 @@ fn maps_equal(a: &Map<'_>, b: &Map<'_>) -> bool {
         return true;
     }
     unknown_members_equal(a, b)
-        && a.iter().all(|(key, mine)| b.get(&key.to_value()).is_some_and(|theirs| equal(&mine, &theirs)))
+        && a.iter().all(|(key, mine)| b.get(&key.to_value()).is_some_and(|theirs| alike(&mine, &theirs)))
 }
 
 /// Members for which there is no schema are compared as they are, if both maps have them.
@@ -94,5 +103,5 @@ fn unknown_members_equal(a: &Map<'_>, b: &Map<'_>) -> bool {
 fn structs_equal(a: &Struct<'_>, b: &Struct<'_>) -> bool {
     a.type_name == b.type_name
         && a.fields.len() == b.fields.len()
-        && a.fields.iter().all(|(name, mine)| b.fields.get(name).is_some_and(|theirs| equal(mine, theirs)))
+        && a.fields.iter().all(|(name, mine)| b.fields.get(name).is_some_and(|theirs| alike(mine, theirs)))
 }

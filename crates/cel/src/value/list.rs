@@ -60,7 +60,7 @@ impl<'a> List<'a> {
 
     /// Whether an element equals the value.
     pub fn contains(&self, value: &Value<'a>) -> bool {
-        self.iter().any(|item| item == *value)
+        self.iter().any(|item| *value == item)
     }
 
     /// The list as one that can be appended to; the elements are copied only if they are shared.

@@ -14,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use duration::Duration;
+pub(crate) use equality::{compare_numbers, equal};
 pub use jiff::Timestamp;
 pub use list::List;
 pub use map::{Key, Map};
@@ -92,11 +93,16 @@ pub trait Opaque: Any + Send + Sync + fmt::Debug {
     /// The type; usually [`Type::object`] of a name.
     fn type_of(&self) -> Type;
 
-    /// Whether two values, of whatever types, are equal.
-    fn equals(&self, other: &dyn Opaque) -> bool;
+    /// Whether two values, of whatever types, are equal; `None` if they cannot be compared, and `==` is an error.
+    fn equals(&self, other: &dyn Opaque) -> Option<bool>;
 
     /// The JSON form, if there is one.
     fn to_json(&self) -> Option<serde_json::Value> {
+        None
+    }
+
+    /// The size that costs are reckoned with, if the value has one.
+    fn size(&self) -> Option<u64> {
         None
     }
 }
@@ -184,13 +190,14 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The length of a string (code points), byte string, list or map.
+    /// The length of a string (code points), byte string, list or map; what an extension type calls its size.
     pub fn size(&self) -> Option<u64> {
         let size = match self {
             Value::String(s) => s.chars().count(),
             Value::Bytes(bytes) => bytes.len(),
             Value::List(list) => list.len(),
             Value::Map(map) => map.len(),
+            Value::Opaque(value) => return value.size(),
             _ => return None,
         };
         Some(size as u64)
@@ -200,7 +207,7 @@ impl<'a> Value<'a> {
 /// CEL's equality, in which numbers of different types may be equal and values of other different types are not.
 impl PartialEq for Value<'_> {
     fn eq(&self, other: &Self) -> bool {
-        equality::equal(self, other)
+        equality::equal(self, other) == Some(true)
     }
 }
 
