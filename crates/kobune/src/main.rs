@@ -12,6 +12,10 @@ use clap::Parser;
 
 use args::{Args, Command};
 
+/// Objects are trees of many small strings; the C library's allocator took a fifth of a write's time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let args = Args::parse();
     match run(args) {

@@ -67,7 +67,8 @@ pub fn recover(dir: &Dir, limits: Limits) -> Result<Recovered, OpenError> {
     if any_frame_in(&bytes[end..]) {
         return Err(OpenError::Corrupt { path, offset: end as u64 });
     }
-    if end < bytes.len() {
+    // Zeros are blocks that were allocated ahead.
+    if bytes[end..].iter().any(|byte| *byte != 0) {
         tracing::info!(path = %path.display(), bytes = bytes.len() - end, "cut off a torn log tail");
     }
     log_bytes += end as u64;

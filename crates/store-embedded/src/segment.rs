@@ -18,7 +18,15 @@ pub struct Segment {
     file: File,
     /// Where the next frame goes; everything before it is whole frames.
     len: u64,
+    /// How far the file's blocks are there: zeros beyond `len`.
+    allocated: u64,
 }
+
+/// How much a segment grows at a time. A commit inside of blocks that are there already syncs its data
+/// alone; one that makes the file longer waits for the file system's own records as well, a second trip
+/// to the disk. Twice the bytes are written, in long runs.
+const GROWTH_BYTES: usize = 1 << 20;
+static ZEROS: [u8; GROWTH_BYTES] = [0; GROWTH_BYTES];
 
 /// What a failed append left behind.
 pub enum AppendError {
@@ -35,7 +43,8 @@ impl Segment {
         file.write_all_at(&file_header(SEGMENT_MAGIC, revision), 0)?;
         file.sync_all()?;
         dir.sync()?;
-        Ok(Self { file, len: FILE_HEADER_LEN as u64 })
+        let len = FILE_HEADER_LEN as u64;
+        Ok(Self { file, len, allocated: len })
     }
 
     /// Continues a recovered segment after its first `len` bytes. What recovery read may so far exist in
@@ -45,7 +54,7 @@ impl Segment {
         file.set_len(len)?;
         file.sync_all()?;
         dir.sync()?;
-        Ok(Self { file, len })
+        Ok(Self { file, len, allocated: len })
     }
 
     /// Bytes written.
@@ -55,7 +64,8 @@ impl Segment {
 
     /// Appends a frame and, with `sync`, waits until it is on disk.
     pub fn append(&mut self, frame: &[u8], sync: bool) -> Result<(), AppendError> {
-        if let Err(error) = self.file.write_all_at(frame, self.len) {
+        if let Err(error) = self.write(frame, sync) {
+            self.allocated = self.len;
             return Err(match self.file.set_len(self.len) {
                 Ok(()) => AppendError::Rejected(error),
                 Err(_) => AppendError::Fatal(error),
@@ -69,8 +79,22 @@ impl Segment {
         Ok(())
     }
 
-    /// Waits until everything appended is on disk.
-    pub fn sync(&self) -> io::Result<()> {
+    fn write(&mut self, frame: &[u8], sync: bool) -> io::Result<()> {
+        let end = self.len + frame.len() as u64;
+        self.file.write_all_at(frame, self.len)?;
+        // The frame's sync takes the zeros along.
+        if sync && end > self.allocated {
+            self.file.write_all_at(&ZEROS, end)?;
+            self.allocated = end + GROWTH_BYTES as u64;
+        }
+        Ok(())
+    }
+
+    /// Cuts off what was allocated ahead and waits until everything appended is on disk: a segment that
+    /// another one follows ends with a whole frame.
+    pub fn finish(&mut self) -> io::Result<()> {
+        self.file.set_len(self.len)?;
+        self.allocated = self.len;
         self.file.sync_all()
     }
 }

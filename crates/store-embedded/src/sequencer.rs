@@ -158,7 +158,7 @@ impl Sequencer {
         // A conflict may rest on a write of the same batch: no answer leaves before the batch is durable.
         answer(answers);
         if let Some(reply) = closing {
-            let synced = self.segment.sync().map_err(|error| Arc::new(error).into());
+            let synced = self.segment.finish().map_err(|error| Arc::new(error).into());
             return Err(self.stopped(Some((reply, synced))));
         }
         self.maybe_snapshot().map_err(|error| {
@@ -189,7 +189,7 @@ impl Sequencer {
             }
         }
         // The snapshot's revision is the border between two segments, so that whole files go.
-        self.segment.sync()?;
+        self.segment.finish()?;
         let next = self.head.revision() + 1;
         match Segment::create(&self.dir, next) {
             Ok(segment) => self.segment = segment,
