@@ -215,6 +215,18 @@ impl Set {
         }
     }
 
+    /// Adds an element: itself if `own`, and what is below it.
+    pub(super) fn attach(&mut self, element: Element, own: bool, below: Set) {
+        match (own, below.is_empty()) {
+            (true, true) => self.add_member(element),
+            (true, false) => {
+                self.members.insert(element.clone());
+                self.children.insert(element, below);
+            }
+            (false, _) => self.set_child(element, below),
+        }
+    }
+
     pub(super) fn members_only(&self) -> Set {
         Set { members: self.members.clone(), children: BTreeMap::new() }
     }

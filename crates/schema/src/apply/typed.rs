@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map as JsonMap, Value};
 
-use super::set::{Element, Path, Scalar, Set};
+use super::set::{Element, Scalar, Set};
 use crate::gotext;
 use crate::types::{Field, List, ListMerge, Shape, Type};
 
@@ -242,40 +242,54 @@ fn go_syntax(value: &Value) -> String {
 
 /// The fields that a value sets.
 pub(super) fn field_set(value: &Value, slot: Slot<'_>) -> Set {
-    let mut set = Set::default();
-    collect_fields(value, slot, &mut Vec::new(), &mut set);
-    set
+    collect_fields(value, slot).below
 }
 
-fn collect_fields(value: &Value, slot: Slot<'_>, path: &mut Path, set: &mut Set) {
+/// What a walk found at one place: the place itself, and paths below it.
+#[derive(Default)]
+struct Found {
+    own: bool,
+    below: Set,
+}
+
+impl Found {
+    /// The place itself, and nothing below.
+    fn here() -> Self {
+        Self { own: true, below: Set::default() }
+    }
+
+    fn attach(&mut self, element: Element, found: Found) {
+        self.below.attach(element, found.own, found.below);
+    }
+}
+
+fn collect_fields(value: &Value, slot: Slot<'_>) -> Found {
+    let mut found = Found::default();
     match (slot.form(), value) {
         (Form::Map | Form::Deduced, Value::Object(entries)) => {
             for (name, child) in entries {
                 let (field, declared) = slot.field_or_untyped(name);
-                path.push(Element::Field(name.clone()));
-                collect_fields(child, field, path, set);
+                let mut inner = collect_fields(child, field);
                 let empty = child.is_null() || child.as_object().is_some_and(JsonMap::is_empty);
-                if empty || !declared {
-                    set.insert(path);
-                }
-                path.pop();
+                inner.own |= empty || !declared;
+                found.attach(Element::Field(name.clone()), inner);
             }
         }
         (Form::List(list), Value::Array(items)) => {
             let elements: Vec<Element> =
                 items.iter().filter_map(|item| element_of(list, item).ok()).collect();
             for (item, element) in items.iter().zip(&elements) {
-                path.push(element.clone());
-                if elements.iter().filter(|e| *e == element).count() == 1 {
-                    collect_fields(item, items_of(list), path, set);
-                }
-                set.insert(path);
-                path.pop();
+                let repeated = elements.iter().filter(|e| *e == element).nth(1).is_some();
+                let mut inner =
+                    if repeated { Found::default() } else { collect_fields(item, items_of(list)) };
+                inner.own = true;
+                found.attach(element.clone(), inner);
             }
         }
         (Form::Map | Form::List(_), Value::Null) => {}
-        _ => set.insert(path),
+        _ => return Found::here(),
     }
+    found
 }
 
 /// What differs between two values.
@@ -306,14 +320,42 @@ impl Comparison {
 
 /// Compares two objects of one type.
 pub(super) fn compare(old: &Value, new: &Value, slot: Slot<'_>) -> Comparison {
-    let mut found = Comparison::default();
-    walk(Some(old), Some(new), slot, &mut Vec::new(), &mut found);
-    found
+    let found = walk(Some(old), Some(new), slot);
+    Comparison { added: found.added.below, modified: found.modified.below, removed: found.removed.below }
 }
 
-fn walk(old: Option<&Value>, new: Option<&Value>, slot: Slot<'_>, path: &mut Path, found: &mut Comparison) {
+/// What a comparison found at one place.
+#[derive(Default)]
+struct Difference {
+    added: Found,
+    modified: Found,
+    removed: Found,
+}
+
+impl Difference {
+    fn attach(&mut self, element: Element, inner: Difference) {
+        let mut parts = [
+            (&mut self.added, inner.added),
+            (&mut self.modified, inner.modified),
+            (&mut self.removed, inner.removed),
+        ]
+        .into_iter()
+        .filter(|(_, found)| found.own || !found.below.is_empty())
+        .peekable();
+        // Most differences are of one sort, so that the element is seldom copied.
+        while let Some((into, found)) = parts.next() {
+            if parts.peek().is_none() {
+                return into.attach(element, found);
+            }
+            into.attach(element.clone(), found);
+        }
+    }
+}
+
+fn walk(old: Option<&Value>, new: Option<&Value>, slot: Slot<'_>) -> Difference {
+    let mut found = Difference::default();
     if old.is_some() && old == new {
-        return;
+        return found;
     }
     let form = match slot.form() {
         Form::Deduced => match new.or(old) {
@@ -327,7 +369,7 @@ fn walk(old: Option<&Value>, new: Option<&Value>, slot: Slot<'_>, path: &mut Pat
             let (left, right) = (old.and_then(Value::as_object), new.and_then(Value::as_object));
             let granular = !(empty_or_null(old) && empty_or_null(new)) && (left.is_some() || right.is_some());
             if granular {
-                walk_map(left, right, slot, path, found);
+                walk_map(left, right, slot, &mut found);
             }
             granular
         }
@@ -337,35 +379,33 @@ fn walk(old: Option<&Value>, new: Option<&Value>, slot: Slot<'_>, path: &mut Pat
             if granular {
                 let left = left.map_or(&[][..], Vec::as_slice);
                 let right = right.map_or(&[][..], Vec::as_slice);
-                walk_list(list, left, right, path, found);
+                walk_list(list, left, right, &mut found);
             }
             granular
         }
         _ => false,
     };
     match (old, new) {
-        (None, _) => found.added.insert(path),
-        (_, None) => found.removed.insert(path),
-        _ if !granular => found.modified.insert(path),
+        (None, _) => found.added.own = true,
+        (_, None) => found.removed.own = true,
+        _ if !granular => found.modified.own = true,
         _ => {}
     }
+    found
 }
 
 fn walk_map(
     old: Option<&JsonMap<String, Value>>,
     new: Option<&JsonMap<String, Value>>,
     slot: Slot<'_>,
-    path: &mut Path,
-    found: &mut Comparison,
+    found: &mut Difference,
 ) {
     let mut visit = |name: &String, left: Option<&Value>, right: Option<&Value>| {
         if left == right {
             return;
         }
         let (field, _) = slot.field_or_untyped(name);
-        path.push(Element::Field(name.clone()));
-        walk(left, right, field, path, found);
-        path.pop();
+        found.attach(Element::Field(name.clone()), walk(left, right, field));
     };
     for (name, left) in old.into_iter().flatten() {
         visit(name, Some(left), new.and_then(|n| n.get(name)));
@@ -377,7 +417,7 @@ fn walk_map(
     }
 }
 
-fn walk_list(list: &List, old: &[Value], new: &[Value], path: &mut Path, found: &mut Comparison) {
+fn walk_list(list: &List, old: &[Value], new: &[Value], found: &mut Difference) {
     let mut pairs: BTreeMap<Element, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
     for item in old {
         if let Ok(element) = element_of(list, item) {
@@ -390,30 +430,29 @@ fn walk_list(list: &List, old: &[Value], new: &[Value], path: &mut Path, found: 
         }
     }
     for (element, (left, right)) in pairs {
-        path.push(element);
-        match (left.len(), right.len()) {
-            (0..=1, 0..=1) => {
-                walk(left.first().copied(), right.first().copied(), items_of(list), path, found)
-            }
+        let inner = match (left.len(), right.len()) {
+            (0..=1, 0..=1) => walk(left.first().copied(), right.first().copied(), items_of(list)),
             (2.., 2..) => {
-                if left != right {
-                    found.modified.insert(path);
-                }
+                let mut inner = Difference::default();
+                inner.modified.own = left != right;
+                inner
             }
             (2.., _) => {
-                if let Some(item) = right.first() {
-                    walk(None, Some(item), items_of(list), path, found);
-                }
-                found.removed.insert(path);
+                let mut inner = right
+                    .first()
+                    .map_or_else(Difference::default, |item| walk(None, Some(item), items_of(list)));
+                inner.removed.own = true;
+                inner
             }
             _ => {
-                if let Some(item) = left.first() {
-                    walk(Some(item), None, items_of(list), path, found);
-                }
-                found.added.insert(path);
+                let mut inner = left
+                    .first()
+                    .map_or_else(Difference::default, |item| walk(Some(item), None, items_of(list)));
+                inner.added.own = true;
+                inner
             }
-        }
-        path.pop();
+        };
+        found.attach(element, inner);
     }
 }
 

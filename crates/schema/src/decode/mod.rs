@@ -9,6 +9,7 @@
 mod duration;
 mod json;
 mod scan;
+mod tidy;
 mod time;
 mod tree;
 mod type_meta;
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 use crate::types::Type;
 
+pub use tidy::tidy;
 pub use type_meta::{TypeMeta, summarize, type_meta};
 pub use yaml::yaml_to_value;
 

@@ -534,7 +534,7 @@ fn float_as_go(float: f64) -> Value {
 
 /// The commonest quantities, small whole numbers with a usual suffix, need no arithmetic. Whole
 /// multiples of the next suffix's base would be written with that suffix, so they are left out.
-fn is_canonical_quantity(text: &str) -> bool {
+pub(super) fn is_canonical_quantity(text: &str) -> bool {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, suffix) = text.split_at(digits);
     if digits == 0 || digits > 6 || number.starts_with('0') {

@@ -10,10 +10,17 @@ fn metadata(object: &mut Value) -> Option<&mut Map<String, Value>> {
 /// Puts `old`'s field in place of `new`'s.
 pub fn keep(new: &mut Value, old: &Value, field: &str) {
     let Some(new) = new.as_object_mut() else { return };
-    match old.get(field) {
-        Some(value) => new.insert(field.to_owned(), value.clone()),
-        None => new.remove(field),
-    };
+    match (old.get(field), new.get_mut(field)) {
+        // Comparing is cheaper than copying, and most often nothing was changed.
+        (Some(value), Some(own)) if own == value => {}
+        (Some(value), Some(own)) => *own = value.clone(),
+        (Some(value), None) => {
+            new.insert(field.to_owned(), value.clone());
+        }
+        (None, _) => {
+            new.remove(field);
+        }
+    }
 }
 
 /// The status is the controllers' to write.
@@ -62,7 +69,7 @@ pub fn keep_all_but_status(new: &mut Value, old: &Value) {
 
 /// What no update changes, whatever the kind: generation (but by `prepare`), creation time, and a
 /// deletion once begun. A missing uid is filled in.
-pub fn keep_system_metadata(new: &mut Value, old: &Value, prepare: fn(&mut Value, &Value)) {
+pub fn keep_system_metadata(new: &mut Value, old: &Value, prepare: impl FnOnce(&mut Value, &Value)) {
     let old_metadata = &old["metadata"];
     let keep = |new: &mut Value, field: &str, wanted: fn(&Map<String, Value>, &str) -> bool| {
         let Some(metadata) = metadata(new) else { return };
@@ -103,14 +110,14 @@ pub fn count_spec(new: &mut Value, old: &Value) {
 
 /// Counts everything outside metadata.
 pub fn count_all(new: &mut Value, old: &Value) {
-    let content = |object: &Value| {
-        let mut object = object.as_object().cloned().unwrap_or_default();
-        object.remove("metadata");
-        object
-    };
-    if content(new) != content(old) {
+    if !content(new).eq(content(old)) {
         bump_generation(new, old);
     }
+}
+
+/// All fields but metadata.
+fn content(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    object.as_object().into_iter().flatten().filter(|(name, _)| *name != "metadata")
 }
 
 /// One generation more than before.

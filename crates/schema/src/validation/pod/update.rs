@@ -16,8 +16,18 @@ const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].imag
 
 /// A changed Pod.
 pub fn update(new: &Node, old: &Node) -> ErrorList {
-    let mut errs = common(new, old);
     let (spec, old_spec) = (new.at("spec"), old.at("spec"));
+    if spec.value() == old_spec.value() {
+        // What is stored was valid; most updates change metadata alone.
+        let mut errs = ErrorList::new();
+        let meta = new.at("metadata");
+        metadata::validate_update(&meta, &old.at("metadata"), &mut errs);
+        metadata::validate(&meta, format::name_is_subdomain, &mut errs);
+        annotations::validate(&meta.at("annotations"), &spec, &mut errs);
+        annotation_update(new, old, &mut errs);
+        return errs;
+    }
+    let mut errs = common(new, old);
     for list in ["containers", "initContainers"] {
         let (list, old_list) = (spec.at(list), old_spec.at(list));
         if list.len() != old_list.len() {
