@@ -1,5 +1,6 @@
 //! `cargo xtask`: checks, code generation and packaging.
 
+mod docs;
 mod test;
 mod types;
 

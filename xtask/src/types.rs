@@ -1,6 +1,6 @@
 //! `cargo xtask types --go DIR`: reads upstream's Go type declarations and writes the type table
 //! that the `schema` crate embeds (`crates/schema/types/*.types`; the format is described in
-//! `crates/schema/src/types/parse.rs`).
+//! `crates/schema/src/types/parse.rs`) and the texts of its OpenAPI documents (`*.docs`, see `docs.rs`).
 //!
 //! The reader knows the shape of Kubernetes' API packages, not Go: one field a line, markers
 //! (`// +listType=map`) in the comment above. Anything it does not understand is an error.
@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use crate::docs::{self, Comment, Docs};
 
 /// One Go package that holds a served version of an API group.
 struct Package {
@@ -78,7 +80,7 @@ pub fn run(args: &[String]) -> Result<(), String> {
         _ => return Err("usage: cargo xtask types --go DIR (a Kubernetes source tree)".into()),
     };
     let out = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/schema/types");
-    let mut total = 0;
+    let (mut total, mut total_docs) = (0, 0);
     for package in PACKAGES {
         let dir = go.join("staging/src/k8s.io").join(package.dir);
         let mut declarations = Declarations::default();
@@ -90,11 +92,42 @@ pub fn run(args: &[String]) -> Result<(), String> {
             }
         }
         let text = declarations.write(package);
+        if package.file == "meta_v1" {
+            declarations.types.extend(elsewhere(&go)?);
+        }
+        let docs = declarations.docs();
         total += text.len();
+        total_docs += docs.len();
         fs::write(out.join(format!("{}.types", package.file)), text).map_err(|e| e.to_string())?;
+        fs::write(out.join(format!("{}.docs", package.file)), docs).map_err(|e| e.to_string())?;
     }
-    println!("{} packages, {total} bytes", PACKAGES.len());
+    println!("{} packages, {total} bytes, {total_docs} bytes of documentation", PACKAGES.len());
     Ok(())
+}
+
+/// Where the types are described that other packages use in all places, below `apimachinery/pkg`.
+const ELSEWHERE: &[(&str, &str)] = &[
+    ("apis/meta/v1/fieldsv1_string.go", "FieldsV1"),
+    ("apis/meta/v1/time.go", "Time"),
+    ("apis/meta/v1/micro_time.go", "MicroTime"),
+    ("apis/meta/v1/duration.go", "Duration"),
+    ("api/resource/quantity.go", "Quantity"),
+    ("util/intstr/intstr.go", "IntOrString"),
+    ("runtime/types.go", "RawExtension"),
+    ("version/types.go", "Info"),
+];
+
+/// Reads the comments of [`ELSEWHERE`]; the table has those types under `meta_v1`.
+fn elsewhere(go: &Path) -> Result<Vec<Declared>, String> {
+    let mut found = Vec::new();
+    for (file, name) in ELSEWHERE {
+        let path = go.join("staging/src/k8s.io/apimachinery/pkg").join(file);
+        let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let mut declarations = Declarations::default();
+        declarations.read(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        found.extend(declarations.types.into_iter().filter(|declared| declared.name == *name));
+    }
+    Ok(found)
 }
 
 #[derive(Default)]
@@ -102,13 +135,21 @@ struct Declarations {
     /// Import alias → last meaningful part of the path, as the table names packages.
     imports: BTreeMap<String, String>,
     types: Vec<Declared>,
-    /// Type and value of the string constants by name.
-    constants: BTreeMap<String, (String, String)>,
+    /// The string constants by name.
+    constants: BTreeMap<String, Constant>,
+}
+
+struct Constant {
+    /// The name of its type.
+    kind: String,
+    value: String,
+    comment: Vec<String>,
 }
 
 struct Declared {
     name: String,
     markers: Vec<String>,
+    comment: Vec<String>,
     body: Body,
 }
 
@@ -126,17 +167,20 @@ struct Field {
     patch_strategy: Option<String>,
     patch_key: Option<String>,
     markers: Vec<String>,
+    comment: Vec<String>,
 }
 
 impl Declarations {
     fn read(&mut self, text: &str) -> Result<(), String> {
         let mut lines = text.lines().enumerate();
         let mut markers = Vec::new();
+        let mut comment = Comment::default();
         while let Some((number, line)) = lines.next() {
             let line = line.trim_end();
             let trimmed = line.trim();
-            if let Some(comment) = trimmed.strip_prefix("//") {
-                collect_marker(comment, &mut markers);
+            let above = comment.above(trimmed);
+            if let Some(marker) = trimmed.strip_prefix("//") {
+                collect_marker(marker, &mut markers);
             } else if trimmed.contains("\"k8s.io/") {
                 let (alias, path) = import(trimmed);
                 self.imports.insert(alias, path);
@@ -156,9 +200,10 @@ impl Declarations {
                     }
                     Body::Other(kind.split("//").next().unwrap_or_default().trim().to_string())
                 };
-                self.types.push(Declared { name, markers: std::mem::take(&mut markers), body });
+                let markers = std::mem::take(&mut markers);
+                self.types.push(Declared { name, markers, comment: above, body });
             } else if let Some((name, kind, value)) = constant(trimmed) {
-                self.constants.insert(name, (kind, value));
+                self.constants.insert(name, Constant { kind, value, comment: above });
                 markers.clear();
             } else if trimmed.starts_with("func ") || trimmed.starts_with("package ") {
                 markers.clear();
@@ -188,6 +233,30 @@ impl Declarations {
         out
     }
 
+    /// The `.docs` file.
+    fn docs(&self) -> String {
+        let mut docs = Docs::default();
+        for declared in &self.types {
+            let is_enum = declared.markers.iter().any(|m| m == "enum");
+            match &declared.body {
+                Body::Struct(fields) => {
+                    docs.of_type(&declared.name, &docs::description(&declared.comment));
+                    for field in fields.iter().filter(|field| !field.json.is_empty()) {
+                        docs.of_field(&declared.name, &field.json, &docs::description(&field.comment));
+                    }
+                }
+                Body::Other(_) if is_enum => {
+                    let of_it = self.constants.iter().filter(|(_, constant)| constant.kind == declared.name);
+                    let of_it = of_it.map(|(name, constant)| (&*constant.value, &**name, &*constant.comment));
+                    docs.of_type(&declared.name, &docs::enum_values(of_it));
+                }
+                // Other names are not seen in OpenAPI, but for those whose JSON form is code.
+                Body::Other(_) => docs.of_type(&declared.name, &docs::description(&declared.comment)),
+            }
+        }
+        docs.finish()
+    }
+
     fn write_named(&self, out: &mut String, declared: &Declared, go: &str) {
         let go = go.trim_start_matches("= ");
         let _ = write!(out, "\n{} = {}", declared.name, self.reference(go));
@@ -195,8 +264,8 @@ impl Declarations {
             let values: BTreeSet<&str> = self
                 .constants
                 .values()
-                .filter(|(kind, _)| *kind == declared.name)
-                .map(|(_, value)| value.as_str())
+                .filter(|constant| constant.kind == declared.name)
+                .map(|constant| constant.value.as_str())
                 .collect();
             if !values.is_empty() {
                 let values: Vec<&str> = values.into_iter().collect();
@@ -230,8 +299,10 @@ impl Declarations {
         }
         let has = |option: &str| field.options.iter().any(|o| o == option);
         let optional = field.markers.iter().any(|m| m == "optional");
+        let required = field.markers.iter().any(|m| m == "required" || m == "k8s:required");
         let mark = match (has("omitzero"), has("omitempty"), optional) {
             (true, _, _) => "??",
+            (false, true, _) if required && !optional => "!",
             (false, true, _) => "?",
             (false, false, true) => "~",
             (false, false, false) => "",
@@ -266,7 +337,9 @@ impl Declarations {
     }
 
     fn constant_value(&self, name: &str) -> String {
-        self.constants.get(name).map_or_else(|| format!("ref({name})"), |(_, value)| format!("\"{value}\""))
+        self.constants
+            .get(name)
+            .map_or_else(|| format!("ref({name})"), |constant| format!("\"{}\"", constant.value))
     }
 
     /// A Go type as the table writes it: import aliases replaced by the package's own name.
@@ -339,13 +412,15 @@ fn marker<'a>(markers: &'a [String], name: &str) -> Option<&'a str> {
 fn fields<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>) -> Result<Vec<Field>, String> {
     let mut fields = Vec::new();
     let mut markers = Vec::new();
+    let mut comment = Comment::default();
     for (_, line) in lines {
         let line = line.trim();
+        let above = comment.above(line);
         if line == "}" {
             return Ok(fields);
         }
-        if let Some(comment) = line.strip_prefix("//") {
-            collect_marker(comment, &mut markers);
+        if let Some(marker) = line.strip_prefix("//") {
+            collect_marker(marker, &mut markers);
             continue;
         }
         let Some((declaration, rest)) = line.split_once('`') else { continue };
@@ -367,6 +442,7 @@ fn fields<'a>(lines: &mut impl Iterator<Item = (usize, &'a str)>) -> Result<Vec<
             patch_strategy: tag(tags, "patchStrategy"),
             patch_key: tag(tags, "patchMergeKey"),
             markers,
+            comment: above,
         });
     }
     Err("struct without an end".into())

@@ -5,9 +5,8 @@ use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::call::Call;
-use crate::negotiate::Shape;
 use crate::status::ApiError;
-use crate::tables::{self, IncludeObject};
+use crate::tables;
 
 /// The parts of the control plane; they live and die with this server.
 const COMPONENTS: [&str; 3] = ["controller-manager", "etcd-0", "scheduler"];
@@ -29,22 +28,12 @@ pub(crate) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
 }
 
 /// GET of all.
-pub(crate) fn list(call: &Call) -> Response<Body> {
-    let items = COMPONENTS.map(status);
-    let body = match call.output.shape {
-        Shape::Object => {
-            json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": items})
-        }
-        Shape::Metadata(version) => {
-            let items = items.each_ref().map(|item| tables::partial(item, version, false));
-            json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
-                "metadata": {}, "items": items})
-        }
-        Shape::Table(version) => {
-            let include = IncludeObject::of(call);
-            let rows = items.iter().map(|item| tables::row(&call.kind, item, include, version)).collect();
-            tables::table(json!({}), tables::columns(&call.kind), rows, version)
-        }
-    };
-    call.output.respond(StatusCode::OK, &body)
+pub(crate) fn list(call: &Call) -> Result<Response<Body>, ApiError> {
+    let items = COMPONENTS.map(|name| {
+        let mut item = status(name);
+        item["kind"] = json!("ComponentStatus");
+        item["apiVersion"] = json!("v1");
+        item
+    });
+    Ok(call.output.respond(StatusCode::OK, &tables::list(call, json!({}), items.into_iter())?))
 }

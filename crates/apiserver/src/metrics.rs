@@ -12,10 +12,9 @@ use crate::body::Body;
 use crate::cache::{Entry, ResourceCache, range};
 use crate::call::Call;
 use crate::handlers::options::ListOptions;
-use crate::negotiate::Shape;
 use crate::status::ApiError;
 use crate::storage::store_error;
-use crate::tables::{self, IncludeObject};
+use crate::tables;
 
 /// The group that this module answers for.
 pub(crate) const GROUP: &str = "metrics.k8s.io";
@@ -42,8 +41,8 @@ pub(crate) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     filter.prefix = stored_key(&filter.prefix);
     let sources = Sources::of(call).await?;
     let objects = sources.described.snapshot(0).objects;
-    let selected =
-        range(&objects, &filter.prefix, None).filter(|entry| filter.matches(entry, &sources.described.kind));
+    let selected = range(&objects, &filter.prefix, None)
+        .filter(|entry| filter.matches(entry, &sources.described.kind()));
     let items: Vec<Value> = if call.kind.namespaced {
         let usages = sources.all();
         let by_pod: BTreeMap<(&str, &str), (&NodeUsage, &PodUsage)> = usages
@@ -66,31 +65,7 @@ pub(crate) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
             })
             .collect()
     };
-    Ok(call.output.respond(StatusCode::OK, &shaped(call, items)))
-}
-
-fn shaped(call: &Call, mut items: Vec<Value>) -> Value {
-    let kind = &call.kind;
-    let metadata = json!({});
-    match call.output.shape {
-        Shape::Object => {
-            for item in items.iter_mut().filter_map(Value::as_object_mut) {
-                item.remove("kind");
-                item.remove("apiVersion");
-            }
-            json!({"kind": kind.list_kind, "apiVersion": kind.api_version(), "metadata": metadata, "items": items})
-        }
-        Shape::Metadata(version) => {
-            let items: Vec<Value> = items.iter().map(|item| tables::partial(item, version, false)).collect();
-            json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
-                "metadata": metadata, "items": items})
-        }
-        Shape::Table(version) => {
-            let include = IncludeObject::of(call);
-            let rows = items.iter().map(|item| tables::row(kind, item, include, version)).collect();
-            tables::table(metadata, tables::columns(kind), rows, version)
-        }
-    }
+    Ok(call.output.respond(StatusCode::OK, &tables::list(call, json!({}), items.into_iter())?))
 }
 
 /// Where the figures come from.
@@ -117,7 +92,7 @@ impl Sources {
     }
 
     fn usage_of(&self, node: &str) -> Option<NodeUsage> {
-        let entry = self.usage.get(&self.usage.kind.key("", node))?;
+        let entry = self.usage.get(&self.usage.kind().key("", node))?;
         serde_json::from_slice(entry.bytes()).ok()
     }
 
@@ -127,7 +102,7 @@ impl Sources {
     }
 
     fn pod(&self, entry: &Arc<Entry>) -> Option<Value> {
-        let kind = &self.described.kind;
+        let kind = &self.described.kind();
         let node = kind.fields.labels.iter().position(|label| label == "spec.nodeName")?;
         let usage = self.usage_of(entry.selectable(kind).fields.get(node)?)?;
         let pod =
@@ -142,7 +117,7 @@ fn stored_key(key: &str) -> String {
 }
 
 fn labels(entry: &Entry, cache: &ResourceCache) -> Value {
-    json!(entry.selectable(&cache.kind).labels)
+    json!(entry.selectable(&cache.kind()).labels)
 }
 
 fn node_metrics(entry: &Entry, labels: &Value, usage: &NodeUsage) -> Value {

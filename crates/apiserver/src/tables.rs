@@ -4,6 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::call::Call;
 use crate::kind::Kind;
+use crate::negotiate::Shape;
+use crate::status::ApiError;
 
 /// `includeObject` of a Table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,13 +16,44 @@ pub(crate) enum IncludeObject {
 }
 
 impl IncludeObject {
-    pub fn of(call: &Call) -> Self {
+    /// What the query asks for.
+    ///
+    /// # Errors
+    /// 400 for any other value.
+    pub fn of(call: &Call) -> Result<Self, ApiError> {
         match call.query.text("includeObject") {
-            "None" => Self::None,
-            "Object" => Self::Object,
-            _ => Self::Metadata,
+            "" | "Metadata" => Ok(Self::Metadata),
+            "None" => Ok(Self::None),
+            "Object" => Ok(Self::Object),
+            other => Err(ApiError::bad_request(format!(
+                "Unable to convert to Table as requested: includeObject: Invalid value: {}: must be 'Metadata', 'Object', 'None', or empty",
+                schema::gotext::quote(other)
+            ))),
         }
     }
+}
+
+/// 406 to a request for the metadata of an object that is a list.
+pub(crate) fn is_a_list(kind: &Kind) -> ApiError {
+    not_acceptable("PartialObjectMetadata", "a list", kind, "List")
+}
+
+/// 406 to a request for a list of metadata where there is one object.
+pub(crate) fn not_a_list(kind: &Kind) -> ApiError {
+    not_acceptable("PartialObjectMetadataList", "not a list", kind, "")
+}
+
+/// The message names the Go type behind the kind.
+fn not_acceptable(wanted: &str, what: &str, kind: &Kind, suffix: &str) -> ApiError {
+    let package = match kind.group.split('.').next() {
+        None | Some("" | "events") => "core",
+        Some(package) => package,
+    };
+    let (package, name) =
+        if kind.is_custom() { ("unstructured", "Unstructured") } else { (package, &*kind.kind) };
+    let message =
+        format!("you requested {wanted}, but the requested object is {what} (*{package}.{name}{suffix})");
+    ApiError::new(406, "NotAcceptable", message)
 }
 
 /// The column definitions.
@@ -53,16 +86,51 @@ pub(crate) fn table(metadata: Value, columns: Value, rows: Vec<Value>, version: 
         "columnDefinitions": columns, "rows": rows})
 }
 
+/// A list of objects in the shape that was asked for. The items of `items` carry their types.
+///
+/// # Errors
+/// 400 and 406 for shapes that a list cannot have.
+pub(crate) fn list(
+    call: &Call,
+    metadata: Value,
+    items: impl Iterator<Item = Value>,
+) -> Result<Value, ApiError> {
+    let kind = &call.kind;
+    Ok(match call.output.shape {
+        Shape::Object => {
+            let without_type = |mut item: Value| {
+                if !kind.is_custom()
+                    && let Some(map) = item.as_object_mut()
+                {
+                    map.remove("kind");
+                    map.remove("apiVersion");
+                }
+                item
+            };
+            let items: Vec<Value> = items.map(without_type).collect();
+            json!({"kind": kind.list_kind, "apiVersion": kind.api_version(), "metadata": metadata, "items": items})
+        }
+        Shape::Metadata(_) => return Err(is_a_list(kind)),
+        Shape::MetadataList(version) => {
+            let items: Vec<Value> = items.map(|item| partial(&item, version, false)).collect();
+            json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
+                "metadata": metadata, "items": items})
+        }
+        Shape::Table(version) => {
+            let include = IncludeObject::of(call)?;
+            let rows = items.map(|item| row(kind, &item, include, version)).collect();
+            table(metadata, columns(kind), rows, version)
+        }
+    })
+}
+
 /// A Table of one object.
-pub(crate) fn single(call: &Call, object: &Value, version: &str) -> Value {
+pub(crate) fn single(call: &Call, object: &Value, include: IncludeObject, version: &str) -> Value {
     let mut metadata = Map::new();
     if let Some(revision) = object["metadata"].get("resourceVersion") {
         metadata.insert("resourceVersion".to_owned(), revision.clone());
     }
-    if object["kind"] == "Status" {
-        return object.clone();
-    }
-    let row = row(&call.kind, object, IncludeObject::of(call), version);
+    let row = row(&call.kind, object, include, version);
     table(Value::Object(metadata), columns(&call.kind), vec![row], version)
 }
 

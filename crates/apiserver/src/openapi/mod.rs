@@ -42,34 +42,82 @@ struct Document {
 
 /// What a document describes.
 enum Source {
-    Version(Group, Version),
-    Group(Group),
-    /// Paths that belong to no group: path, description and operation id.
-    Path(&'static str, &'static str, &'static str),
+    Version(Arc<Group>, Version),
+    Group(Arc<Group>),
+    /// What lists the groups: path, operation id and kind of the answer.
+    Lists(&'static str, &'static str, &'static str),
+    /// Something else.
+    Path(OtherPath),
+}
+
+/// A path that belongs to no group.
+struct OtherPath {
+    path: &'static str,
+    description: &'static str,
+    id: &'static str,
+    tag: &'static str,
+    media_type: &'static str,
+    /// OpenAPI name of what it answers, empty for text.
+    schema: &'static str,
 }
 
 /// Index entries that belong to no group.
 const OTHER: [(&str, Source); 5] = [
     (
         ".well-known/openid-configuration",
-        Source::Path(
-            "/.well-known/openid-configuration/",
-            "get service account issuer OpenID configuration, also known as the 'OIDC discovery doc'",
-            "getServiceAccountIssuerOpenIDConfiguration",
-        ),
+        Source::Path(OtherPath {
+            path: "/.well-known/openid-configuration/",
+            description: "get service account issuer OpenID configuration, also known as the 'OIDC discovery doc'",
+            id: "getServiceAccountIssuerOpenIDConfiguration",
+            tag: "WellKnown",
+            media_type: "application/json",
+            schema: "",
+        }),
     ),
-    ("api", Source::Path("/api/", "get available API versions", "getCoreAPIVersions")),
-    ("apis", Source::Path("/apis/", "get available API versions", "getAPIVersions")),
+    ("api", Source::Lists("/api/", "getCoreAPIVersions", "APIVersions")),
+    ("apis", Source::Lists("/apis/", "getAPIVersions", "APIGroupList")),
     (
         "openid/v1/jwks",
-        Source::Path(
-            "/openid/v1/jwks/",
-            "get service account issuer OpenID JSON Web Key Set (contains public token verification keys)",
-            "getServiceAccountIssuerOpenIDKeyset",
-        ),
+        Source::Path(OtherPath {
+            path: "/openid/v1/jwks/",
+            description: "get service account issuer OpenID JSON Web Key Set (contains public token verification keys)",
+            id: "getServiceAccountIssuerOpenIDKeyset",
+            tag: "openid",
+            media_type: "application/jwk-set+json",
+            schema: "",
+        }),
     ),
-    ("version", Source::Path("/version/", "get the version information for this server", "getCodeVersion")),
+    (
+        "version",
+        Source::Path(OtherPath {
+            path: "/version/",
+            description: "get the version information for this server",
+            id: "getCodeVersion",
+            tag: "version",
+            media_type: "application/json",
+            schema: VERSION_INFO,
+        }),
+    ),
 ];
+
+const VERSION_INFO: &str = "io.k8s.apimachinery.pkg.version.Info";
+
+impl OtherPath {
+    fn paths(&self) -> Map<String, Value> {
+        let schema = match self.schema {
+            "" => json!({"type": "string"}),
+            name => json!({"$ref": format!("#/components/schemas/{name}")}),
+        };
+        let answer = json!({"description": "OK", "content": {self.media_type: {"schema": schema}}});
+        let get = json!({"tags": [self.tag], "description": self.description, "operationId": self.id,
+            "responses": {"200": answer, "401": {"description": "Unauthorized"}}});
+        Map::from_iter([(self.path.to_owned(), json!({"get": get}))])
+    }
+
+    fn schemas(&self) -> Map<String, Value> {
+        if self.schema == VERSION_INFO { schemas::of_version_info() } else { Map::new() }
+    }
+}
 
 impl OpenApi {
     /// Lists the documents; none is made yet.
@@ -130,29 +178,26 @@ impl Document {
             Source::Version(group, version) => {
                 (paths::of_version(group, version), schemas::of_version(version))
             }
-            Source::Group(group) => (paths::of_group(group), schemas::of_discovery()),
-            Source::Path(path, description, id) => (other_path(path, description, id), Map::new()),
+            Source::Group(group) => (paths::of_group(group), schemas::of_discovery("APIGroup")),
+            Source::Lists(path, id, kind) => (paths::of_lists(path, id, kind), schemas::of_discovery(kind)),
+            Source::Path(other) => (other.paths(), other.schemas()),
         };
-        json!({
+        let mut document = json!({
             "openapi": "3.0.0",
             "info": {"title": "Kubernetes", "version": "v1.36.2"},
             "paths": paths,
-            "components": {"schemas": schemas, "securitySchemes": {"BearerToken": bearer_token()}},
+            "components": {"securitySchemes": {"BearerToken": bearer_token()}},
             "security": [{"BearerToken": []}],
-        })
+        });
+        if !schemas.is_empty() {
+            document["components"]["schemas"] = Value::Object(schemas);
+        }
+        document
     }
 }
 
 fn bearer_token() -> Value {
     json!({"type": "apiKey", "description": "Bearer Token authentication", "name": "authorization", "in": "header"})
-}
-
-fn other_path(path: &str, description: &str, id: &str) -> Map<String, Value> {
-    let answer =
-        json!({"description": "OK", "content": {"application/json": {"schema": {"type": "string"}}}});
-    let get = json!({"description": description, "operationId": id,
-        "responses": {"200": answer, "401": {"description": "Unauthorized"}}});
-    Map::from_iter([(path.to_owned(), json!({"get": get}))])
 }
 
 /// Answers a GET below `/openapi`. `None` where there is nothing (upstream's plain-text 404).

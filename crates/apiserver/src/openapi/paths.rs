@@ -26,18 +26,24 @@ pub fn of_version(group: &Group, version: &Version) -> Map<String, Value> {
     paths
 }
 
-/// Paths that tell about a group: `/apis/apps/`.
+/// The path that tells about a group: `/apis/apps/`.
 pub fn of_group(group: &Group) -> Map<String, Value> {
     let names = Names::new(&group.name, "");
-    let (path, what, description) = if group.name.is_empty() {
-        ("/api/".to_owned(), "APIVersions", "get available API versions")
-    } else {
-        (format!("/apis/{}/", group.name), "APIGroup", "get information of a group")
-    };
-    let operation = json!({"tags": [names.tag], "description": description,
-        "operationId": format!("get{}API{}", names.camel, if group.name.is_empty() { "Versions" } else { "Group" }),
-        "responses": responses(&[("200", "OK")], &schema_ref(&format!("{META}.{what}")), &[JSON, YAML, PROTOBUF])});
-    Map::from_iter([(path, json!({"get": operation}))])
+    let id = format!("get{}APIGroup", names.camel);
+    let operation = discovery(&names.tag, "get information of a group", &id, "APIGroup");
+    Map::from_iter([(format!("/apis/{}/", group.name), operation)])
+}
+
+/// The paths that list groups and versions: `/api/`, `/apis/`.
+pub fn of_lists(path: &str, id: &str, kind: &str) -> Map<String, Value> {
+    let tag = if path == "/api/" { "core" } else { "apis" };
+    Map::from_iter([(path.to_owned(), discovery(tag, "get available API versions", id, kind))])
+}
+
+fn discovery(tag: &str, description: &str, id: &str, kind: &str) -> Value {
+    let schema = schema_ref(&format!("{META}.{kind}"));
+    json!({"get": {"tags": [tag], "description": description, "operationId": id,
+        "responses": responses(&[("200", "OK")], &schema, &[JSON, YAML, PROTOBUF])}})
 }
 
 /// How a group version is named in operation ids and tags.
@@ -155,7 +161,8 @@ impl KindPaths<'_> {
         let mut operations = Map::new();
         if has("list") {
             let id = format!("list{names}{scope}{kind}");
-            operations.extend([self.list(id, format!("list or watch objects of kind {kind}"))]);
+            let does = if has("watch") { "list or watch" } else { "list" };
+            operations.extend([self.list(id, format!("{does} objects of kind {kind}"))]);
         }
         if has("create") {
             let what = Operation {
@@ -190,8 +197,7 @@ impl KindPaths<'_> {
     fn list(&self, id: String, description: String) -> (String, Value) {
         let what = Operation { method: "get", action: "list", id, description };
         let watchable = self.kind.verbs.has("watch");
-        let parameters = if watchable { parameters::LIST } else { &[] };
-        self.operation(what, parameters, Value::Null, listed(&self.list_schema(), watchable))
+        self.operation(what, parameters::LIST, Value::Null, listed(&self.list_schema(), watchable))
     }
 
     fn item(&self) -> Value {
@@ -221,7 +227,9 @@ impl KindPaths<'_> {
         }
         if has("delete") {
             let what = what("delete", "delete", format!("delete {}", with_article(kind)));
-            let answer = if self.kind.behaviour.delete_returns_object { schema } else { status() };
+            // Upstream says so of all that it does not answer a delete with at once, and is wrong about two.
+            let told = !matches!(kind.as_ref(), "Namespace" | "CustomResourceDefinition");
+            let answer = if self.kind.behaviour.delete_returns_object && told { schema } else { status() };
             let answers = written(&["200", "202"], &answer);
             operations.extend([self.operation(what, parameters::DELETE, delete_options(), answers)]);
         }
@@ -235,7 +243,7 @@ impl KindPaths<'_> {
             "application/json-patch+json",
             "application/merge-patch+json",
         ];
-        if !self.kind.custom {
+        if !self.kind.is_custom() {
             types.push("application/strategic-merge-patch+json");
         }
         let content: Map<String, Value> =
@@ -323,11 +331,11 @@ impl KindPaths<'_> {
             operation["x-kubernetes-group-version-kind"] = self.gvk_of(sub);
             operations.insert(method, operation);
         }
-        let mut path = self.with_path_parameters(operations, true, options);
-        if let (true, Some(list)) = (with_path, path["parameters"].as_array_mut()) {
-            list.push(in_path("path", "path to the resource".to_owned()));
+        let mut parameters: Vec<Value> = options.iter().map(query).collect();
+        if with_path {
+            parameters.push(in_path("path", "path to the resource".to_owned()));
         }
-        path
+        self.with_parameters(operations, parameters, &sub.kind)
     }
 
     fn gvk_of(&self, sub: &Subresource) -> Value {
@@ -398,23 +406,26 @@ impl KindPaths<'_> {
             operations.insert(method, operation);
         }
         let shared = if sub.verbs == ["create"] { parameters::WRITE } else { &[] };
-        let mut path = self.with_path_parameters(operations, true, shared);
-        let named = path["parameters"]
-            .as_array_mut()
-            .into_iter()
-            .flatten()
-            .find(|parameter| parameter["name"] == "name");
-        if let Some(parameter) = named {
-            parameter["description"] = json!(format!("name of the {}", sub.kind));
-        }
-        path
+        let parameters = shared.iter().chain([&PRETTY]).map(query).collect();
+        self.with_parameters(operations, parameters, &sub.kind)
     }
 
     /// Adds the parameters that all operations of a path share.
     fn with_path_parameters(&self, operations: Map<String, Value>, named: bool, more: &[Parameter]) -> Value {
-        let mut parameters: Vec<Value> = more.iter().map(query).collect();
-        if named {
-            parameters.push(in_path("name", format!("name of the {}", self.kind.kind)));
+        let parameters = more.iter().chain([&PRETTY]).map(query).collect();
+        self.with_parameters(operations, parameters, if named { &self.kind.kind } else { "" })
+    }
+
+    /// Adds `parameters` and those of the path; `named` is what the name in it belongs to, if it has one.
+    /// What all operations have in common is told once.
+    fn with_parameters(
+        &self,
+        mut operations: Map<String, Value>,
+        mut parameters: Vec<Value>,
+        named: &str,
+    ) -> Value {
+        if !named.is_empty() {
+            parameters.push(in_path("name", format!("name of the {named}")));
         }
         if self.kind.namespaced {
             parameters.push(in_path(
@@ -422,8 +433,22 @@ impl KindPaths<'_> {
                 "object name and auth scope, such as for teams and projects".to_owned(),
             ));
         }
-        parameters.push(query(&PRETTY));
-        parameters.sort_by(|a, b| a["name"].as_str().cmp(&b["name"].as_str()));
+        let of = |operation: &Value| operation["parameters"].as_array().cloned().unwrap_or_default();
+        let mut common = operations.values().next().map(of).unwrap_or_default();
+        common.retain(|parameter| operations.values().all(|operation| of(operation).contains(parameter)));
+        for operation in operations.values_mut().filter_map(Value::as_object_mut) {
+            if let Some(own) = operation.get_mut("parameters").and_then(Value::as_array_mut) {
+                own.retain(|parameter| !common.contains(parameter));
+                if own.is_empty() {
+                    operation.remove("parameters");
+                }
+            }
+        }
+        parameters.extend(common);
+        let place = |parameter: &Value| {
+            (parameter["name"].as_str().map(str::to_owned), parameter["in"].as_str().map(str::to_owned))
+        };
+        parameters.sort_by_cached_key(place);
         let mut path = Value::Object(operations);
         path["parameters"] = Value::Array(parameters);
         path
@@ -431,6 +456,10 @@ impl KindPaths<'_> {
 }
 
 fn with_article(kind: &str) -> String {
+    // Plurals have none.
+    if kind.ends_with('s') && !kind.ends_with("ss") {
+        return kind.to_owned();
+    }
     let article = if kind.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" };
     format!("{article} {kind}")
 }

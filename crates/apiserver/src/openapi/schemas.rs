@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use schema::types::{self, Field, ListMerge, Omit, Shape, Struct, Type};
+use schema::types::{self, Docs, Field, ListMerge, Member, Omit, PackageInfo, Shape, Struct, Type};
 use serde_json::{Map, Value, json};
 
-use crate::kind::Version;
+use crate::kind::{Verbs, Version};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const PREFIX: &str = "#/components/schemas/";
@@ -13,15 +13,21 @@ const PREFIX: &str = "#/components/schemas/";
 /// The schemas that the operations of a version refer to, and all that these refer to.
 pub fn of_version(version: &Version) -> Map<String, Value> {
     let mut schemas = Schemas::default();
-    for of_meta in ["APIResourceList", "Patch"] {
-        schemas.add(&format!("{META}.{of_meta}"));
-    }
+    schemas.add_kind(&format!("{META}.APIResourceList"), "", "v1", "APIResourceList");
     let in_group = version.kinds.values().next().map(|kind| (kind.group.as_ref(), kind.version.as_ref()));
     let (group, in_version) = in_group.unwrap_or_default();
-    for of_meta in ["DeleteOptions", "WatchEvent"] {
-        schemas.add_kind(&format!("{META}.{of_meta}"), group, in_version, of_meta);
+    // Where nothing is stored, nothing is watched, patched or deleted.
+    if version.kinds.values().any(|kind| kind.verbs != Verbs::Create) {
+        schemas.add(&format!("{META}.Patch"));
+        for of_meta in ["DeleteOptions", "WatchEvent"] {
+            // They belong to every group, and to none.
+            schemas.add_kind(&format!("{META}.{of_meta}"), "", "v1", of_meta);
+            if !group.is_empty() {
+                schemas.add_kind(&format!("{META}.{of_meta}"), group, in_version, of_meta);
+            }
+        }
+        schemas.add_kind(&format!("{META}.Status"), "", "v1", "Status");
     }
-    schemas.add_kind(&format!("{META}.Status"), "", "v1", "Status");
     for kind in version.kinds.values() {
         let Some((package, _)) = kind.schema.rsplit_once('.') else { continue };
         schemas.add_kind(&kind.schema, &kind.group, &kind.version, &kind.kind);
@@ -49,19 +55,62 @@ pub fn of_version(version: &Version) -> Map<String, Value> {
     schemas.finish()
 }
 
-/// The schemas of discovery documents.
-pub fn of_discovery() -> Map<String, Value> {
+/// The schema of a discovery document, and all that it refers to.
+pub fn of_discovery(kind: &str) -> Map<String, Value> {
     let mut schemas = Schemas::default();
-    for of_meta in ["APIGroup", "APIVersions"] {
-        schemas.add(&format!("{META}.{of_meta}"));
+    schemas.add_kind(&format!("{META}.{kind}"), "", "v1", kind);
+    if kind == "APIGroupList" {
+        schemas.add_kind(&format!("{META}.APIGroup"), "", "v1", "APIGroup");
     }
     schemas.finish()
+}
+
+/// The group version and the kind that a type has of its own, if it has.
+fn kind_of(name: &str) -> Option<(PackageInfo, &str)> {
+    let (package, kind) = name.rsplit_once('.')?;
+    types::get(name)?.as_struct().filter(|of| of.is_kind)?;
+    let package = types::packages().find(|info| info.openapi == package && info.openapi != META)?;
+    Some((package, kind))
+}
+
+/// The schema of `/version`, the one answer that is no type of the table.
+pub fn of_version_info() -> Map<String, Value> {
+    const NAME: &str = "io.k8s.apimachinery.pkg.version.Info";
+    const REQUIRED: [&str; 9] = [
+        "major",
+        "minor",
+        "gitVersion",
+        "gitCommit",
+        "gitTreeState",
+        "buildDate",
+        "goVersion",
+        "compiler",
+        "platform",
+    ];
+    const OPTIONAL: [&str; 4] =
+        ["emulationMajor", "emulationMinor", "minCompatibilityMajor", "minCompatibilityMinor"];
+    let mut docs = Docs::default();
+    let mut properties = Map::new();
+    for name in REQUIRED.iter().chain(&OPTIONAL) {
+        let mut property = json!({"type": "string"});
+        if REQUIRED.contains(name) {
+            property["default"] = json!("");
+        }
+        if let Some(text) = docs.of_field(NAME, name) {
+            property["description"] = json!(text);
+        }
+        properties.insert((*name).to_owned(), property);
+    }
+    let schema = json!({"type": "object", "description": docs.of_type(NAME).unwrap_or_default(),
+        "properties": properties, "required": REQUIRED});
+    Map::from_iter([(NAME.to_owned(), schema)])
 }
 
 #[derive(Default)]
 struct Schemas {
     done: Map<String, Value>,
     wanted: BTreeSet<String>,
+    docs: Docs,
 }
 
 impl Schemas {
@@ -73,28 +122,48 @@ impl Schemas {
 
     /// Adds a kind, which says so.
     fn add_kind(&mut self, name: &str, group: &str, version: &str, kind: &str) {
-        self.add(name);
         self.wanted.remove(name);
-        let mut schema = self.schema(name);
-        schema["x-kubernetes-group-version-kind"] =
-            json!([{"group": group, "version": version, "kind": kind}]);
+        let mut schema = match self.done.remove(name) {
+            Some(known) => known,
+            None => self.schema(name),
+        };
+        let kinds = &mut schema["x-kubernetes-group-version-kind"];
+        let kind = json!({"group": group, "version": version, "kind": kind});
+        match kinds.as_array_mut() {
+            Some(kinds) if kinds.contains(&kind) => {}
+            Some(kinds) => kinds.push(kind),
+            None => *kinds = json!([kind]),
+        }
         self.done.insert(name.to_owned(), schema);
     }
 
     fn finish(mut self) -> Map<String, Value> {
         while let Some(name) = self.wanted.pop_first() {
-            let schema = self.schema(&name);
-            self.done.insert(name, schema);
+            match kind_of(&name) {
+                Some((package, kind)) => self.add_kind(&name, package.group, package.version, kind),
+                None => {
+                    let schema = self.schema(&name);
+                    self.done.insert(name, schema);
+                }
+            }
         }
         self.done
     }
 
     fn schema(&mut self, name: &str) -> Value {
-        match types::get(name) {
+        let schema = match types::get(name) {
             Some(found) => self.shape(found),
             // Options of connections, and types that are only named.
             None => json!({"type": "object"}),
+        };
+        self.described(schema, name)
+    }
+
+    fn described(&mut self, mut schema: Value, name: &str) -> Value {
+        if let Some(text) = self.docs.of_type(name) {
+            schema["description"] = json!(text);
         }
+        schema
     }
 
     /// A use of a type: a reference if it has a name.
@@ -105,7 +174,7 @@ impl Schemas {
             Shape::Duration => format!("{META}.Duration"),
             Shape::Quantity => "io.k8s.apimachinery.pkg.api.resource.Quantity".to_owned(),
             Shape::IntOrString => "io.k8s.apimachinery.pkg.util.intstr.IntOrString".to_owned(),
-            Shape::Struct(_) | Shape::Raw | Shape::SchemaOr(_) if !of.name().is_empty() => {
+            Shape::Struct(_) | Shape::Raw | Shape::Any | Shape::SchemaOr(_) if !of.name().is_empty() => {
                 of.name().to_owned()
             }
             _ => return self.shape(of),
@@ -115,6 +184,7 @@ impl Schemas {
                 Some(_) => self.add(&name),
                 None => {
                     let schema = self.shape(of);
+                    let schema = self.described(schema, &name);
                     self.done.insert(name.clone(), schema);
                 }
             }
@@ -160,19 +230,14 @@ impl Schemas {
                 }
                 schema
             }
-            Shape::Struct(of) => self.object(of),
+            Shape::Struct(struct_of) => self.object(of.name(), struct_of),
         }
     }
 
-    fn object(&mut self, of: &Struct) -> Value {
+    fn object(&mut self, name: &str, of: &Struct) -> Value {
         let mut properties = Map::new();
         let mut required = Vec::new();
-        for field in of.fields() {
-            properties.insert(field.name.clone(), self.property(field));
-            if field.required {
-                required.push(json!(field.name));
-            }
-        }
+        self.members(name, of, &mut properties, &mut required);
         let mut schema = json!({"type": "object"});
         if !properties.is_empty() {
             schema["properties"] = Value::Object(properties);
@@ -184,6 +249,42 @@ impl Schemas {
             schema["x-kubernetes-map-type"] = json!("atomic");
         }
         schema
+    }
+
+    /// The fields of a struct, and of those that are embedded in it.
+    fn members(
+        &mut self,
+        name: &str,
+        of: &Struct,
+        properties: &mut Map<String, Value>,
+        required: &mut Vec<Value>,
+    ) {
+        for member in of.members() {
+            let field = match member {
+                Member::Field(field) => field,
+                Member::Inline(_, embedded) => {
+                    if let Some(of) = embedded.as_struct() {
+                        self.members(embedded.name(), of, properties, required);
+                    }
+                    continue;
+                }
+            };
+            let mut property = self.property(field);
+            let mut text = self.docs.of_field(name, &field.name).unwrap_or_default().into_owned();
+            // The values of an enum are explained wherever it is used.
+            if let Shape::String(values) = field.ty.shape()
+                && !values.is_empty()
+            {
+                text.push_str(&self.docs.of_type(field.ty.name()).unwrap_or_default());
+            }
+            if !text.is_empty() {
+                property["description"] = json!(text.trim_start());
+            }
+            properties.insert(field.name.clone(), alone(property));
+            if field.required {
+                required.push(json!(field.name));
+            }
+        }
     }
 
     fn property(&mut self, field: &Field) -> Value {
@@ -200,7 +301,8 @@ impl Schemas {
             schema["x-kubernetes-map-type"] = json!("atomic");
         }
         if let Some(patch) = &field.patch {
-            let strategies = [(patch.merge, "merge"), (patch.retain_keys, "retainKeys")];
+            let strategies =
+                [(patch.merge, "merge"), (patch.retain_keys, "retainKeys"), (patch.replace, "replace")];
             let strategies: Vec<&str> =
                 strategies.iter().filter(|(holds, _)| *holds).map(|(_, strategy)| *strategy).collect();
             if !strategies.is_empty() {
@@ -211,6 +313,14 @@ impl Schemas {
             }
         }
         schema
+    }
+}
+
+/// A reference needs `allOf` around it only where something stands beside it.
+fn alone(mut property: Value) -> Value {
+    match property.as_object() {
+        Some(map) if map.len() == 1 && map.contains_key("allOf") => property["allOf"][0].take(),
+        _ => property,
     }
 }
 

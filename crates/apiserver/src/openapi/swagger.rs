@@ -1,5 +1,7 @@
 //! OpenAPI v2, derived from the v3 documents.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use serde_json::{Map, Value, json};
 
 const METHODS: [&str; 7] = ["get", "put", "post", "delete", "options", "head", "patch"];
@@ -8,24 +10,90 @@ const METHODS: [&str; 7] = ["get", "put", "post", "delete", "options", "head", "
 pub fn merge(documents: impl Iterator<Item = Value>) -> String {
     let mut paths = Map::new();
     let mut definitions = Map::new();
+    let mut shared = Map::new();
     for mut document in documents {
         if let Value::Object(of) = document["paths"].take() {
             paths.extend(of.into_iter().map(|(path, item)| (path, convert_path(item))));
         }
         if let Value::Object(of) = document["components"]["schemas"].take() {
-            definitions.extend(of.into_iter().map(|(name, schema)| (name, convert_schema(schema))));
+            for (name, schema) in of {
+                define(&mut definitions, name, convert_schema(schema));
+            }
         }
     }
+    paths.values_mut().for_each(|path| share_parameters(path, &mut shared));
     let swagger = json!({
         "swagger": "2.0",
         "info": {"title": "Kubernetes", "version": "v1.36.2"},
         "paths": paths,
         "definitions": definitions,
-        "parameters": {},
+        "parameters": shared,
         "securityDefinitions": {"BearerToken": super::bearer_token()},
         "security": [{"BearerToken": []}],
     });
     swagger.to_string().replace("#/components/schemas/", "#/definitions/")
+}
+
+/// Adds a definition. Options and events belong to every group: what each document says of that is
+/// put together.
+fn define(definitions: &mut Map<String, Value>, name: String, mut schema: Value) {
+    const KINDS: &str = "x-kubernetes-group-version-kind";
+    if let Some(Value::Array(known)) = definitions.get_mut(&name).map(|known| known[KINDS].take())
+        && let Some(kinds) = schema[KINDS].as_array_mut()
+    {
+        let more: Vec<Value> = std::mem::replace(kinds, known);
+        for kind in more {
+            if !kinds.contains(&kind) {
+                kinds.push(kind);
+            }
+        }
+        kinds.sort_by_cached_key(|kind| {
+            ["group", "version", "kind"].map(|part| kind[part].as_str().unwrap_or_default().to_owned())
+        });
+    }
+    definitions.insert(name, schema);
+}
+
+/// Replaces parameters by references, but for those that tell about one kind, or that old kubectls
+/// look for in place.
+fn share_parameters(path: &mut Value, shared: &mut Map<String, Value>) {
+    let Some(members) = path.as_object_mut() else { return };
+    for (key, member) in members {
+        let list = match key.as_str() {
+            "parameters" => member.as_array_mut(),
+            _ => member.get_mut("parameters").and_then(Value::as_array_mut),
+        };
+        for parameter in list.into_iter().flatten() {
+            let name = parameter["name"].as_str().unwrap_or_default().to_owned();
+            let of_kind = parameter["schema"]["$ref"]
+                .as_str()
+                .is_some_and(|reference| !reference.contains("/io.k8s.apimachinery"));
+            if matches!(name.as_str(), "name" | "fieldValidation" | "dryRun") || of_kind {
+                continue;
+            }
+            let name = format!("{name}-{}", hash(&go_text(parameter)));
+            let reference = json!({"$ref": format!("#/parameters/{name}")});
+            shared.insert(name, std::mem::replace(parameter, reference));
+        }
+    }
+}
+
+/// A parameter as Go writes it, from which its name is made.
+fn go_text(parameter: &Value) -> String {
+    const ORDER: [&str; 7] = ["uniqueItems", "type", "description", "name", "in", "required", "schema"];
+    let members = ORDER.iter().filter_map(|key| Some((key, parameter.get(*key)?)));
+    let members: Vec<String> = members.map(|(key, value)| format!("\"{key}\":{value}")).collect();
+    let text = format!("{{{}}}", members.join(","));
+    let text = text.replace("#/components/schemas/", "#/definitions/");
+    text.replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
+}
+
+/// Eight letters for a text: FNV-1, as kube-openapi has it.
+fn hash(text: &str) -> String {
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| hash.wrapping_mul(0x0100_0000_01b3) ^ u64::from(byte));
+    URL_SAFE.encode(&hash.to_be_bytes()[..6])
 }
 
 fn convert_path(item: Value) -> Value {
@@ -77,6 +145,28 @@ fn convert_schema(schema: Value) -> Value {
     }
 }
 
+/// The order in which upstream's handlers name media types; v3 documents have none.
+const MEDIA_TYPES: [&str; 10] = [
+    "application/json",
+    "application/yaml",
+    "application/vnd.kubernetes.protobuf",
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    "application/apply-patch+yaml",
+    "text/plain",
+];
+
+fn in_order(content: &Map<String, Value>) -> Vec<Value> {
+    let mut media: Vec<&String> = content.keys().collect();
+    media.sort_by_key(|media| MEDIA_TYPES.iter().position(|known| known == media));
+    // The text of logs comes first.
+    media.sort_by_key(|media| *media != "text/plain");
+    media.into_iter().map(|media| json!(media)).collect()
+}
+
 fn operation(mut operation: Value) -> Value {
     let Some(map) = operation.as_object_mut() else { return operation };
     let mut all = Vec::new();
@@ -84,7 +174,7 @@ fn operation(mut operation: Value) -> Value {
     if let Some(body) = map.remove("requestBody") {
         let content = body["content"].as_object();
         let schema = content.and_then(|content| content.values().next()).map(|media| media["schema"].clone());
-        consumes = content.into_iter().flatten().map(|(media, _)| json!(media)).collect();
+        consumes = content.map(in_order).unwrap_or_default();
         let mut parameter = json!({"name": "body", "in": "body", "schema": schema});
         if body["required"] == true {
             parameter["required"] = json!(true);
@@ -105,13 +195,23 @@ fn operation(mut operation: Value) -> Value {
             else {
                 continue;
             };
-            produces = content.keys().map(|media| json!(media)).collect();
+            produces = in_order(&content);
             if let Some(media) = content.into_iter().next() {
                 response["schema"] = media.1["schema"].clone();
             }
         }
     }
-    map.insert("consumes".to_owned(), Value::Array(consumes));
+    if map.get("x-kubernetes-action").is_none() {
+        // What is no resource has handlers of its own.
+        consumes = if map["tags"][0] == "openid" || map["tags"][0] == "WellKnown" {
+            Vec::new()
+        } else {
+            produces.clone()
+        };
+    }
+    if !consumes.is_empty() {
+        map.insert("consumes".to_owned(), Value::Array(consumes));
+    }
     map.insert("produces".to_owned(), Value::Array(produces));
     map.insert("schemes".to_owned(), json!(["https"]));
     operation

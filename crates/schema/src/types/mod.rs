@@ -11,6 +11,7 @@
 //! assert!(pod.field("spec").is_some());
 //! ```
 
+mod docs;
 mod parse;
 mod table;
 
@@ -21,6 +22,7 @@ use std::sync::{Arc, OnceLock};
 use base::map::HashMap;
 use serde_json::{Map as JsonMap, Value};
 
+pub use docs::Docs;
 pub use table::{PackageInfo, get, kinds, of_kind, packages, structs_of};
 
 /// One type.

@@ -15,7 +15,7 @@
 //!
 //! The mark behind a name says when Go leaves the field out and whether OpenAPI requires it:
 //! none = always written and required, `~` = always written and optional, `?` = `omitempty`,
-//! `??` = `omitzero`. Attributes: `list=atomic|set|map:KEYS` (server-side apply),
+//! `!` = `omitempty` and required, `??` = `omitzero`. Attributes: `list=atomic|set|map:KEYS` (server-side apply),
 //! `patch=STRATEGY:KEY` (strategic merge), `atomic`, `default=JSON`.
 
 use std::collections::BTreeMap;
@@ -88,11 +88,12 @@ impl Scope<'_> {
         if name == "+" {
             return Member::Inline(tag, self.reference(go.trim_start_matches('*'), None));
         }
-        let plain = name.trim_end_matches(['?', '~']);
+        let plain = name.trim_end_matches(['?', '~', '!']);
         let (omit, required) = match &name[plain.len()..] {
             "" => (Omit::Never, true),
             "~" => (Omit::Never, false),
             "?" => (Omit::Empty, false),
+            "!" => (Omit::Empty, true),
             _ => (Omit::Zero, false),
         };
         let attributes = Attributes::read(words.next().unwrap_or_default());

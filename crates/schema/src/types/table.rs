@@ -14,6 +14,8 @@ struct Source {
     /// Prefix of the OpenAPI names.
     openapi: &'static str,
     text: &'static str,
+    /// Descriptions; see `docs`.
+    docs: &'static str,
     parsed: OnceLock<Package>,
 }
 
@@ -26,6 +28,7 @@ macro_rules! sources {
             version: $version,
             openapi: $openapi,
             text: include_str!(concat!("../../types/", $file, ".types")),
+            docs: include_str!(concat!("../../types/", $file, ".docs")),
             parsed: OnceLock::new(),
         }),*];
     };
@@ -95,6 +98,11 @@ pub fn of_kind(group: &str, version: &str, kind: &str) -> Option<&'static Type> 
     own.and_then(|s| s.package().types.get(kind))
         .or_else(|| SOURCES[0].package().types.get(kind))
         .filter(|ty| ty.as_struct().is_some_and(|s| s.is_kind))
+}
+
+/// The `.docs` file of the package with that prefix of OpenAPI names, and the prefix.
+pub(super) fn docs_of(openapi: &str) -> Option<(&'static str, &'static str)> {
+    SOURCES.iter().find(|s| s.openapi == openapi).map(|s| (s.openapi, s.docs))
 }
 
 /// All packages.

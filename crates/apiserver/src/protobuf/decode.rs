@@ -1,22 +1,26 @@
-//! Request bodies in Kubernetes' protobuf, turned into JSON by the type table.
-//!
-//! Clients that were generated with their types (client-go, kubectl's `create` and `auth can-i`) send
-//! `k8s\0` and a `runtime.Unknown` that names the kind. Answers to them are JSON, which they accept.
+//! Messages into JSON. Zero values that Go writes become empty values, which decoding by the type drops
+//! where Go would leave them out.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use schema::types::{self, Field, Member, Shape, Struct, Type};
+use schema::types::Type;
+use schema::types::{self, Field, Member, SchemaOr, Shape, Struct};
 use serde_json::{Map, Value, json};
 
-/// The media type.
-pub(crate) const MEDIA_TYPE: &str = "application/vnd.kubernetes.protobuf";
-const MAGIC: &[u8] = b"k8s\0";
+use super::{MAGIC, ZERO_TIME, is_message};
+
 /// Messages in messages; the deepest type (JSONSchemaProps aside) needs a third of it.
 const DEPTH_MAX: usize = 64;
 
 /// Why a body cannot be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum Error {
+    /// There is nothing.
+    #[error("empty data")]
+    Empty,
+    /// There is nothing behind the prefix.
+    #[error("empty body")]
+    EmptyBody,
     /// The four bytes in front are missing.
     #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
     Magic,
@@ -45,13 +49,62 @@ pub(crate) enum Error {
     },
 }
 
-/// The object in `body`, with kind and apiVersion.
+/// Why a body cannot be read, and what it says it is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The reason.
+    pub error: Error,
+    /// Version (without the group) and kind, once they could be read.
+    pub read_as: Option<(String, String)>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, read_as: None }
+    }
+}
+
+/// The object in `body`, with kind and apiVersion; those of `default` where the body names none.
 ///
 /// # Errors
 /// See [`Error`].
-pub(crate) fn to_json(body: &[u8]) -> Result<Value, Error> {
-    let message = body.strip_prefix(MAGIC).ok_or(Error::Magic)?;
-    let (mut version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
+pub(crate) fn to_json(body: &[u8], default: (&str, &str)) -> Result<Value, Failure> {
+    let message = match body.strip_prefix(MAGIC) {
+        Some([]) => return Err(Error::EmptyBody.into()),
+        Some(message) => message,
+        None if body.is_empty() => return Err(Error::Empty.into()),
+        None => return Err(Error::Magic.into()),
+    };
+    let Unknown { mut version, mut kind, raw } = unknown(message)?;
+    if kind.is_empty() {
+        default.1.clone_into(&mut kind);
+    }
+    if version.is_empty() {
+        default.0.clone_into(&mut version);
+    }
+    let (group, bare) = version.split_once('/').unwrap_or(("", &version));
+    let read_as = Some((bare.to_owned(), kind.clone()));
+    let failed = |error: Error| Failure { error, read_as: read_as.clone() };
+    let Some(of) = types::of_kind(group, bare, &kind) else {
+        return Err(failed(Error::Kind { kind: kind.clone(), version: version.clone() }));
+    };
+    let mut object = match of.as_struct() {
+        Some(of) => message_of(of, raw, 0).map_err(failed)?,
+        None => Map::new(),
+    };
+    object.insert("kind".to_owned(), kind.into());
+    object.insert("apiVersion".to_owned(), version.into());
+    Ok(Value::Object(object))
+}
+
+struct Unknown<'a> {
+    version: String,
+    kind: String,
+    raw: &'a [u8],
+}
+
+fn unknown(message: &[u8]) -> Result<Unknown<'_>, Error> {
+    let mut unknown = Unknown { version: String::new(), kind: String::new(), raw: &[] };
     let mut reader = Reader(message);
     while let Some((number, wire)) = reader.field()? {
         match (number, wire) {
@@ -59,25 +112,17 @@ pub(crate) fn to_json(body: &[u8]) -> Result<Value, Error> {
                 let mut reader = Reader(type_meta);
                 while let Some(field) = reader.field()? {
                     match field {
-                        (1, Wire::Bytes(bytes)) => version = text(bytes, "apiVersion")?,
-                        (2, Wire::Bytes(bytes)) => kind = text(bytes, "kind")?,
+                        (1, Wire::Bytes(bytes)) => unknown.version = text(bytes, "apiVersion")?,
+                        (2, Wire::Bytes(bytes)) => unknown.kind = text(bytes, "kind")?,
                         _ => {}
                     }
                 }
             }
-            (2, Wire::Bytes(bytes)) => raw = bytes,
+            (2, Wire::Bytes(bytes)) => unknown.raw = bytes,
             _ => {}
         }
     }
-    let (group, bare) = version.split_once('/').unwrap_or(("", &version));
-    let Some(of) = types::of_kind(group, bare, &kind) else { return Err(Error::Kind { kind, version }) };
-    let mut object = match of.as_struct() {
-        Some(of) => message_of(of, raw, 0)?,
-        None => Map::new(),
-    };
-    object.insert("kind".to_owned(), kind.into());
-    object.insert("apiVersion".to_owned(), version.into());
-    Ok(Value::Object(object))
+    Ok(unknown)
 }
 
 /// One value as it stands on the wire.
@@ -153,6 +198,13 @@ fn message_of(of: &Struct, bytes: &[u8], depth: usize) -> Result<Map<String, Val
     if depth > DEPTH_MAX {
         return Err(Error::Depth);
     }
+    // A second name for another type.
+    if let [Member::Inline(0, other)] = of.members()
+        && let Some(other) = other.as_struct()
+        && !of.is_kind
+    {
+        return message_of(other, bytes, depth + 1);
+    }
     let mut object = Map::new();
     let mut reader = Reader(bytes);
     while let Some((number, wire)) = reader.field()? {
@@ -212,11 +264,6 @@ fn insert(object: &mut Map<String, Value>, field: &Field, wire: Wire<'_>, depth:
     Ok(())
 }
 
-/// Named lists are messages with one repeated field (`ExtraValue`, `Verbs`).
-fn is_message(list: &Type) -> bool {
-    list.name().ends_with(".ExtraValue") || list.name().ends_with(".Verbs")
-}
-
 fn wrong(wire: Wire<'_>, field: &str) -> Error {
     Error::WireType(wire.number(), field.to_owned())
 }
@@ -240,8 +287,35 @@ fn value(of: &Type, wire: Wire<'_>, field: &str, depth: usize) -> Result<Value, 
             }
             Value::Array(items)
         }
+        (Shape::SchemaOr(what), Wire::Bytes(bytes)) => schema_or(*what, bytes, depth + 1)?,
         (_, Wire::Bytes(bytes)) => special(of.shape(), bytes, field)?,
         (_, wire) => return Err(wrong(wire, field)),
+    })
+}
+
+/// A schema, or what may stand in its place.
+fn schema_or(what: SchemaOr, bytes: &[u8], depth: usize) -> Result<Value, Error> {
+    let schema = types::get("io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps");
+    let Some(schema) = schema.and_then(Type::as_struct) else { return Ok(Value::Null) };
+    let (mut lone, mut list, mut allows) = (None, Vec::new(), false);
+    let mut reader = Reader(bytes);
+    while let Some(field) = reader.field()? {
+        match (what, field) {
+            (SchemaOr::Bool, (1, Wire::Varint(number))) => allows = number != 0,
+            (SchemaOr::Bool, (2, Wire::Bytes(bytes))) | (_, (1, Wire::Bytes(bytes))) => {
+                lone = Some(Value::Object(message_of(schema, bytes, depth)?));
+            }
+            (SchemaOr::Array, (2, Wire::Bytes(bytes))) => {
+                list.push(Value::Object(message_of(schema, bytes, depth)?));
+            }
+            (SchemaOr::StringArray, (2, Wire::Bytes(bytes))) => list.push(json!(text(bytes, "property")?)),
+            _ => {}
+        }
+    }
+    Ok(match (what, lone) {
+        (_, Some(schema)) => schema,
+        (SchemaOr::Bool, None) => json!(allows),
+        (_, None) => Value::Array(list),
     })
 }
 
@@ -263,6 +337,8 @@ fn special(shape: &Shape, bytes: &[u8], field: &str) -> Result<Value, Error> {
         Shape::IntOrString if numbers[1] == 0 => json!(numbers[2] as i32),
         Shape::IntOrString => json!(text(strings[3], field)?),
         Shape::Duration => json!(format!("{}ns", numbers[1] as i64)),
+        // Go's zero time.
+        Shape::Time | Shape::MicroTime if bytes.is_empty() => Value::Null,
         Shape::Time | Shape::MicroTime => timestamp(numbers[1] as i64, numbers[2] as i32, shape, field)?,
         _ if strings[1].is_empty() => Value::Null,
         _ => json_of(strings[1])?,
@@ -271,8 +347,7 @@ fn special(shape: &Shape, bytes: &[u8], field: &str) -> Result<Value, Error> {
 
 /// Seconds and nanoseconds as RFC 3339; the zero time is null.
 fn timestamp(seconds: i64, nanoseconds: i32, shape: &Shape, field: &str) -> Result<Value, Error> {
-    // Go's zero time, or an empty message.
-    if (seconds == 0 && nanoseconds == 0) || seconds == -62_135_596_800 {
+    if seconds == ZERO_TIME {
         return Ok(Value::Null);
     }
     let time = jiff::Timestamp::new(seconds, nanoseconds).map_err(|_| Error::Data(field.to_owned()))?;
@@ -284,6 +359,10 @@ fn timestamp(seconds: i64, nanoseconds: i32, shape: &Shape, field: &str) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(body: &[u8]) -> Result<Value, Error> {
+        to_json(body, ("v1", "ConfigMap")).map_err(|failure| failure.error)
+    }
 
     fn tagged(number: u8, bytes: &[u8]) -> Vec<u8> {
         let mut message = vec![number << 3 | 2, bytes.len() as u8];
@@ -303,7 +382,7 @@ mod tests {
         let binary = tagged(3, &[tagged(1, b"b"), tagged(2, &[0, 255])].concat());
         let body = envelope("v1", "ConfigMap", &[metadata, entry, binary].concat());
         assert_eq!(
-            to_json(&body).unwrap(),
+            read(&body).unwrap(),
             json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "settings"},
                 "data": {"k": "v"}, "binaryData": {"b": "AP8="}})
         );
@@ -315,17 +394,17 @@ mod tests {
         let source = tagged(2, b"");
         let volume = [tagged(1, b"scratch"), tagged(2, &source)].concat();
         let spec = tagged(2, &tagged(1, &volume));
-        let pod = to_json(&envelope("v1", "Pod", &spec)).unwrap();
+        let pod = read(&envelope("v1", "Pod", &spec)).unwrap();
         assert_eq!(pod["spec"]["volumes"], json!([{"name": "scratch", "emptyDir": {}}]));
     }
 
     #[test]
     fn what_is_cut_off_or_foreign_is_refused() {
-        assert_eq!(to_json(b"{}"), Err(Error::Magic));
+        assert_eq!(read(b"{}"), Err(Error::Magic));
         let body = envelope("v1", "ConfigMap", &tagged(1, &tagged(1, b"settings")));
         // Cut at the end of a field, less is said; cut anywhere else, it is an error. Nothing panics.
-        let whole = (MAGIC.len() + 1..body.len()).filter(|length| to_json(&body[..*length]).is_ok());
+        let whole = (MAGIC.len() + 1..body.len()).filter(|length| read(&body[..*length]).is_ok());
         assert_eq!(whole.count(), 1);
-        assert!(matches!(to_json(&envelope("v1", "Nope", &[])), Err(Error::Kind { .. })));
+        assert!(matches!(read(&envelope("v1", "Nope", &[])), Err(Error::Kind { .. })));
     }
 }
