@@ -24,24 +24,29 @@ fn in_object<'a>(
 ) {
     if let Some(schema) = schema.additional_schema() {
         for (key, value) in entries {
-            walk(value, schema, || path.key(key), errs);
+            if is_nested(value) {
+                walk(&path.key(key), value, schema, errs);
+            }
         }
     }
     if schema.properties.is_empty() {
         return;
     }
     for (name, value) in entries {
-        if let Some(property) = schema.properties.get(name) {
-            walk(value, property, || path.child(name), errs);
+        if let (true, Some(property)) = (is_nested(value), schema.properties.get(name)) {
+            walk(&path.child(name), value, property, errs);
         }
     }
 }
 
-fn walk<'a>(value: &'a Value, schema: &Structural, path: impl Fn() -> Path<'a>, errs: &mut ErrorList) {
+fn is_nested(value: &Value) -> bool {
+    value.is_object() || value.is_array()
+}
+
+fn walk<'a>(path: &Path<'a>, value: &'a Value, schema: &Structural, errs: &mut ErrorList) {
     match value {
-        Value::Object(entries) => in_object(&path(), entries, schema, errs),
+        Value::Object(entries) => in_object(path, entries, schema, errs),
         Value::Array(items) => {
-            let path = path();
             match schema.extensions.list_type.as_deref() {
                 Some("set") => {
                     let again = repeated(items);
@@ -49,12 +54,12 @@ fn walk<'a>(value: &'a Value, schema: &Structural, path: impl Fn() -> Path<'a>, 
                         again.into_iter().map(|i| Error::duplicate(&path.index(i), items[i].clone())),
                     );
                 }
-                Some("map") => map_keys(&path, items, &schema.extensions.list_map_keys, errs),
+                Some("map") => map_keys(path, items, &schema.extensions.list_map_keys, errs),
                 _ => {}
             }
             if let Some(schema) = &schema.items {
-                for (i, item) in items.iter().enumerate() {
-                    walk(item, schema, || path.index(i), errs);
+                for (i, item) in items.iter().enumerate().filter(|(_, item)| is_nested(item)) {
+                    walk(&path.index(i), item, schema, errs);
                 }
             }
         }

@@ -27,6 +27,11 @@ pub use schema_node::warnings;
 pub use schema_node::warnings_on_update;
 use view::View;
 
+/// Whether a schema or one below it has a type that there is not.
+pub(super) fn has_invalid_types(schema: &Value) -> bool {
+    schema_node::has(schema, &schema_node::has_invalid_type)
+}
+
 /// What is wrong with a new definition.
 pub fn validate(object: &Value) -> ErrorList {
     let node = Node::root(object);
