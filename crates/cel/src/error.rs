@@ -112,6 +112,9 @@ pub struct Issues {
     pub source: Arc<str>,
     /// How many there were.
     pub total: usize,
+    /// The expression is right, but cannot be made into a program: why (`int('x')`). Kubernetes prefixes such texts
+    /// with `program instantiation failed: ` and all others with `compilation failed: `.
+    pub instantiation: Option<String>,
 }
 
 /// How many issues are kept, and printed.
@@ -119,7 +122,7 @@ const MAX_ISSUES: usize = 100;
 
 impl Issues {
     pub(crate) fn new(source: Arc<str>) -> Issues {
-        Issues { issues: Vec::new(), source, total: 0 }
+        Issues { issues: Vec::new(), source, total: 0, instantiation: None }
     }
 
     pub(crate) fn push(&mut self, location: Location, message: impl Into<String>) {
@@ -136,8 +139,11 @@ impl Issues {
 
 impl fmt::Display for Issues {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(message) = &self.instantiation {
+            return f.write_str(message);
+        }
         let mut sorted: Vec<&Issue> = self.issues.iter().collect();
-        sorted.sort_by(|a, b| (a.location, &a.message).cmp(&(b.location, &b.message)));
+        sorted.sort_by_key(|issue| issue.location);
         for (i, issue) in sorted.iter().enumerate() {
             if i > 0 {
                 f.write_str("\n")?;

@@ -22,6 +22,8 @@ pub type ActualFn = for<'v, 'a> fn(args: &'v [Value<'a>], result: &'v Value<'a>)
 pub struct Function {
     pub(crate) name: &'static str,
     pub(crate) overloads: Vec<Overload>,
+    /// Whether all overloads do the same, so that none has to be chosen at run time.
+    pub(crate) singleton: bool,
 }
 
 /// One signature of a function.
@@ -50,7 +52,7 @@ pub(crate) enum Call {
 impl Function {
     /// A function without overloads yet.
     pub fn new(name: &'static str) -> Function {
-        Function { name, overloads: Vec::new() }
+        Function { name, overloads: Vec::new(), singleton: false }
     }
 
     /// With one more overload. Overloads are tried in the order in which they were added.

@@ -73,7 +73,6 @@ mod error;
 pub mod eval;
 pub mod ext;
 mod function;
-#[allow(dead_code, reason = "under construction")]
 mod stdlib;
 pub mod syntax;
 mod types;

@@ -1,5 +1,9 @@
 //! Cost: ranges of sizes and costs, the static estimate and what hosts and libraries give for it.
 
+mod estimate;
+
+pub(crate) use estimate::estimate;
+
 use crate::syntax::ast::{Expr, ExprKind};
 use crate::{Type, Value};
 
@@ -87,9 +91,8 @@ impl CostEstimate {
 }
 
 fn times_factor(n: u64, per_unit: f64) -> u64 {
-    let cost = (n as f64 * per_unit).ceil();
-    // Doubles at and above 2^63 count as unbounded, as in cel-go.
-    if n == u64::MAX || cost >= u64::MAX as f64 { u64::MAX } else { cost as u64 }
+    // A factor below 1 makes even the unbounded size a number, as it does in cel-go; conversion saturates.
+    (n as f64 * per_unit).ceil() as u64
 }
 
 /// An operand of a call, as estimates see it.

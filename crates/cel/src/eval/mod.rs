@@ -1,6 +1,9 @@
 //! Evaluation.
 
 mod activation;
+mod charge;
+pub(crate) mod plan;
+pub(crate) mod run;
 
 pub use activation::{Activation, Bindings};
 

@@ -183,7 +183,10 @@ fn estimate_list_call(factor: f64, size: SizeEstimate) -> Option<CallEstimate> {
 
 /// A call that made a list of this size.
 fn actual_list_call(factor: f64, size: u64) -> Option<u64> {
-    Some((size as f64 * factor) as u64 + 1 + LIST_CREATE)
+    // A negative depth makes a negative cost, which wraps around as it does upstream.
+    let work = size as f64 * factor;
+    let work = if work < 0.0 { work as i64 as u64 } else { work as u64 };
+    Some(work.wrapping_add(1 + LIST_CREATE))
 }
 
 /// `slice`.

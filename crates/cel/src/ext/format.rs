@@ -320,7 +320,7 @@ fn text(value: &Value<'_>) -> Option<Result<String, String>> {
         Value::Bool(b) => b.to_string(),
         Value::Int(i) => i.to_string(),
         Value::Uint(u) => u.to_string(),
-        Value::Double(d) => go_double(*d, 6),
+        Value::Double(d) => go_double(*d),
         Value::Null => "null".to_owned(),
         Value::Timestamp(time) => timestamp::format(*time),
         Value::Duration(duration) => duration.seconds_text(),

@@ -59,7 +59,7 @@ fn compare_to_double(integer: &Value<'_>, double: f64) -> Option<Ordering> {
     };
     if double < least {
         Some(Ordering::Greater)
-    } else if double >= limit {
+    } else if double > limit {
         Some(Ordering::Less)
     } else {
         value.partial_cmp(&double)

@@ -144,6 +144,11 @@ impl<'a> Map<'a> {
         }
     }
 
+    /// Whether the map came with a schema, so that to look for a key that is no string is an error.
+    pub(crate) fn needs_string_keys(&self) -> bool {
+        matches!(self.0, Entries::Json { schema: Some(_), .. })
+    }
+
     /// The value at a string key.
     pub fn property(&self, key: &str) -> Option<Value<'a>> {
         match &self.0 {

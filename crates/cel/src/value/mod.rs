@@ -71,8 +71,9 @@ pub struct Struct<'a> {
     pub fields: Arc<BTreeMap<Arc<str>, Value<'a>>>,
 }
 
-/// An object whose fields are computed when they are first read, such as `variables` in policies.
-pub trait Fields {
+/// An object whose fields are computed when they are first read, such as `variables` in policies. What has been
+/// computed is best kept in a `OnceLock` or behind a `Mutex`.
+pub trait Fields: Sync {
     /// The field's value; `None` if there is no such field.
     fn field(&self, name: &str) -> Option<Result<Value<'_>, Error>>;
 

@@ -4,6 +4,11 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{Offset, TimeZone};
 
+/// Whether the year is one of 1 to 9999.
+pub(crate) fn in_range(timestamp: Timestamp) -> bool {
+    (-62_135_596_800..=253_402_300_799).contains(&timestamp.as_second())
+}
+
 /// RFC 3339 in UTC with as many digits of the second as there are (`time.RFC3339Nano`).
 pub(crate) fn format(timestamp: Timestamp) -> String {
     let utc = Offset::UTC.to_datetime(timestamp);
