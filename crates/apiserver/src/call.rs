@@ -1,23 +1,32 @@
 //! One request on its way through the handlers.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use api::user::UserInfo;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode};
 use schema::field::ErrorList;
 use serde_json::Value;
+use tokio::time::Instant;
 
+use crate::audit::Record;
 use crate::body::Body;
 use crate::cache::{Entry, WatchCache};
 use crate::codec::{self, Decoded};
 use crate::kind::Kind;
-use crate::negotiate::{Output, Shape};
+use crate::negotiate::{Output, Shape, negotiate_error};
+use crate::object::encode_stored;
+use crate::protobuf;
 use crate::query::Query;
 use crate::request_info::RequestInfo;
+use crate::rules::Rules;
 use crate::server::Inner;
 use crate::status::{ApiError, Cause};
 use crate::tables;
+
+/// How long a write may take (upstream's `requestTimeoutUpperBound`).
+pub(crate) const TIME_MAX: Duration = Duration::from_secs(34);
 
 /// A request whose kind is known and whose sender may do what it asks.
 pub(crate) struct Call {
@@ -32,6 +41,10 @@ pub(crate) struct Call {
     pub body: Bytes,
     pub output: Output,
     pub warnings: Mutex<Vec<String>>,
+    /// When the answer is due: nobody else is waited for after that.
+    pub deadline: Instant,
+    /// The request's record in the audit log, where it has one.
+    pub audit: Option<Arc<Record>>,
 }
 
 impl Call {
@@ -49,6 +62,32 @@ impl Call {
             body: self.body.clone(),
             output: self.output,
             warnings: Mutex::default(),
+            deadline: self.deadline,
+            audit: self.audit.clone(),
+        }
+    }
+
+    /// A call that the server makes to itself, past authorization.
+    pub fn internal(server: Arc<Inner>, kind: Arc<Kind>, info: RequestInfo) -> Self {
+        let user = UserInfo {
+            name: "system:apiserver".to_owned(),
+            groups: vec![api::user::MASTERS.to_owned()],
+            ..UserInfo::default()
+        };
+        Self {
+            server,
+            kind,
+            info,
+            user: Arc::new(user),
+            query: Query::default(),
+            raw_query: None,
+            method: Method::GET,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            output: Output::default(),
+            warnings: Mutex::default(),
+            deadline: Instant::now() + TIME_MAX,
+            audit: None,
         }
     }
 
@@ -82,6 +121,13 @@ impl Call {
     /// Adds a `Warning` header to the answer.
     pub fn warn(&self, text: impl Into<String>) {
         self.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text.into());
+    }
+
+    /// Notes something in the audit log, under a key such as `pod-security.kubernetes.io/enforce-policy`.
+    pub fn annotate(&self, key: &str, value: impl Into<String>) {
+        if let Some(record) = &self.audit {
+            record.annotate(key, value);
+        }
     }
 
     /// Takes over the warnings of a part of this request that was turned to another object.
@@ -137,6 +183,31 @@ impl Call {
         decoded.value
     }
 
+    /// The rules that objects of this kind follow.
+    pub fn rules(&self) -> Result<Rules<'_>, ApiError> {
+        Rules::of(&self.kind)
+    }
+
+    /// An object of the cache as the handlers are to see it. For built-in kinds that is as it is; custom
+    /// ones are brought in line with their definition and converted to this kind's version.
+    pub async fn shown(&self, entry: &Arc<Entry>) -> Result<Arc<Entry>, ApiError> {
+        match &self.kind.custom {
+            Some(handler) if !handler.shows_as_stored(entry) => {
+                let shown = handler.show(&self.server, [entry.clone()]).await?;
+                shown.into_iter().next().ok_or_else(|| ApiError::internal("nothing was converted"))
+            }
+            _ => Ok(entry.clone()),
+        }
+    }
+
+    /// The bytes to be stored for an object that is ready to be stored.
+    pub async fn to_stored(&self, object: &Value) -> Result<Bytes, ApiError> {
+        match &self.kind.custom {
+            Some(handler) => handler.to_stored(&self.server, object).await,
+            None => Ok(encode_stored(object)),
+        }
+    }
+
     /// The object as stored, in this kind's version.
     pub fn value_of(&self, entry: &Entry) -> Value {
         let mut value = entry.to_value();
@@ -183,8 +254,15 @@ impl Call {
 
     /// The answer with one object of the cache.
     pub fn respond_entry(&self, code: StatusCode, entry: &Entry) -> Response<Body> {
-        if self.output.is_plain() && self.kind.is_stored_version() {
-            return self.output.respond_bytes(code, entry.bytes().clone());
+        if self.kind.is_stored_version() {
+            if self.output.is_plain() {
+                return self.output.respond_bytes(code, entry.bytes().clone());
+            }
+            if self.output.is_protobuf()
+                && let Ok(bytes) = protobuf::entry(&self.kind, entry)
+            {
+                return self.output.respond_bytes(code, bytes);
+            }
         }
         self.respond_object(code, &self.value_of(entry))
     }
@@ -193,9 +271,20 @@ impl Call {
     pub fn respond_object(&self, code: StatusCode, object: &Value) -> Response<Body> {
         match self.output.shape {
             Shape::Object => self.output.respond(code, object),
+            // The outcome of a delete is never transformed.
+            _ if object["kind"] == "Status" => self.output.respond(code, object),
             Shape::Metadata(version) => self.output.respond(code, &tables::partial(object, version, true)),
-            Shape::Table(version) => self.output.respond(code, &tables::single(self, object, version)),
+            Shape::MetadataList(_) => self.refuse(&tables::not_a_list(&self.kind)),
+            Shape::Table(version) => match tables::IncludeObject::of(self) {
+                Ok(include) => self.output.respond(code, &tables::single(self, object, include, version)),
+                Err(error) => self.refuse(&error),
+            },
         }
+    }
+
+    /// An answer that says that another answer could not be given.
+    fn refuse(&self, error: &ApiError) -> Response<Body> {
+        negotiate_error(&self.headers, &self.query).error(error)
     }
 }
 

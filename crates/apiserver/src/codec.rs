@@ -49,6 +49,9 @@ pub fn parse(body: &[u8], headers: &HeaderMap) -> Result<Value, ApiError> {
 
 /// Decodes the body of a create or update of a kind.
 pub fn decode(kind: &Kind, body: &[u8], headers: &HeaderMap, query: &Query) -> Result<Decoded, ApiError> {
+    if let Some(handler) = &kind.custom {
+        return crate::crd::decode(kind, handler, body, is_yaml(headers)?, strictness(query));
+    }
     let mut decoded = decode_as(&Target::of(kind), body, headers, strictness(query))?;
     finish(kind, &mut decoded.value);
     Ok(decoded)
@@ -63,13 +66,13 @@ pub struct Target<'a> {
     /// Kind.
     pub kind: &'a str,
     /// Its type, if it has a built-in one.
-    pub ty: Option<&'static Type>,
+    pub ty: Option<&'a Type>,
 }
 
 impl<'a> Target<'a> {
     /// The kind itself.
     pub fn of(kind: &'a Kind) -> Self {
-        Self { group: &kind.group, version: &kind.version, kind: &kind.kind, ty: types::get(&kind.schema) }
+        Self { group: &kind.group, version: &kind.version, kind: &kind.kind, ty: kind.ty() }
     }
 
     /// A kind that is no main resource, such as Scale.
@@ -85,6 +88,15 @@ impl<'a> Target<'a> {
     }
 }
 
+/// Whether a body is YAML, where it must be that or JSON.
+fn is_yaml(headers: &HeaderMap) -> Result<bool, ApiError> {
+    match content_type(headers) {
+        "application/json" => Ok(false),
+        "application/yaml" => Ok(true),
+        _ => Err(ApiError::unsupported_media_type(OBJECT_MEDIA_TYPES)),
+    }
+}
+
 /// Decodes a body as a given type; kind and apiVersion are filled in.
 pub fn decode_as(
     target: &Target<'_>,
@@ -92,11 +104,7 @@ pub fn decode_as(
     headers: &HeaderMap,
     strictness: Strictness,
 ) -> Result<Decoded, ApiError> {
-    let yaml = match content_type(headers) {
-        "application/json" => false,
-        "application/yaml" => true,
-        _ => return Err(ApiError::unsupported_media_type(OBJECT_MEDIA_TYPES)),
-    };
+    let yaml = is_yaml(headers)?;
     let decoded = match (target.ty, yaml) {
         (Some(ty), false) => decode::decode_json(body, ty, strictness),
         (Some(ty), true) => decode::decode_yaml(body, ty, strictness),
@@ -120,7 +128,13 @@ pub fn decode_as(
     }
 }
 
-fn type_error(target: &Target<'_>, body: &[u8], yaml: bool, error: Option<DecodeError>) -> ApiError {
+/// What upstream says about a body that is no object of the kind.
+pub(crate) fn type_error(
+    target: &Target<'_>,
+    body: &[u8],
+    yaml: bool,
+    error: Option<DecodeError>,
+) -> ApiError {
     let unrecognized = |error: &dyn std::fmt::Display| {
         ApiError::bad_request(format!(
             "the object provided is unrecognized (must be of type {}): {error} ({})",
@@ -184,6 +198,9 @@ pub fn wrong_kind(target: &Target<'_>, group: &str, version: &str, kind: &str) -
 
 /// Checks and normalises a tree (after a patch, say) and fills in defaults.
 pub fn normalise(kind: &Kind, value: Value, strictness: Strictness) -> Result<Decoded, DecodeError> {
+    if let Some(handler) = &kind.custom {
+        return crate::crd::normalise(kind, handler, value, strictness);
+    }
     let mut decoded = match types::get(&kind.schema) {
         Some(ty) => decode::decode_value(value, ty, strictness)?,
         None => decode::Decoded { value, warnings: Vec::new() },
@@ -209,20 +226,21 @@ fn finish(kind: &Kind, value: &mut Value) {
     (schema::strategy::of(&kind.group, &kind.kind).default)(value);
 }
 
-/// The object as Go would write it after defaulting and preparation: `status: {}` where a struct is
-/// empty, nothing where a list is. `object` is in the stored version.
-///
-/// # Errors
-/// 500 when our own rules made something that does not fit the type.
-pub fn canonicalise(kind: &Kind, object: &mut Value) -> Result<(), ApiError> {
-    let Some(ty) = types::of_kind(&kind.storage.group, &kind.storage.version, &kind.kind) else {
-        return Ok(());
-    };
-    let version = object["metadata"].get("resourceVersion").cloned();
-    let decoded = decode::decode_value(std::mem::take(object), ty, Strictness::Ignore);
-    *object = decoded.map_err(ApiError::internal)?.value;
+/// Brings an object into the form in which Go would write it after defaulting and preparation:
+/// `status: {}` where a struct is empty, nothing where a list is. `object` is in the stored version.
+pub fn canonicalise(kind: &Kind, object: &mut Value) {
+    if kind.is_custom() {
+        return;
+    }
+    let Some(ty) = types::of_kind(&kind.storage.group, &kind.storage.version, &kind.kind) else { return };
+    let version = object["metadata"].get_mut("resourceVersion").map(Value::take);
+    decode::tidy(object, ty);
+    debug_assert_eq!(
+        decode::decode_value(object.clone(), ty, Strictness::Ignore).map(|decoded| decoded.value).as_ref(),
+        Ok(&*object),
+        "our own rules made something that does not fit the type"
+    );
     if let Some(version) = version {
         object["metadata"]["resourceVersion"] = version;
     }
-    Ok(())
 }

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use crate::body::Body;
 use crate::kind::{Backend, Group, Kind, Registry, Text, Verbs, Version, group_version};
-use crate::negotiate::{Output, negotiate as negotiate_object};
+use crate::negotiate::{Endpoint, Output, negotiate as negotiate_object};
 use crate::query::Query;
 use crate::status::ApiError;
 
@@ -55,8 +55,9 @@ impl Documents {
     pub fn new(registry: &Registry) -> Documents {
         let mut plain = BTreeMap::new();
         let mut add = |path: String, document: &Value| plain.insert(path, to_bytes(document));
-        let named: Vec<&Group> = registry.groups().iter().filter(|group| !group.name.is_empty()).collect();
-        let core: Vec<&Group> = registry.groups().iter().filter(|group| group.name.is_empty()).collect();
+        let groups = || registry.groups().iter().map(|group| &**group);
+        let named: Vec<&Group> = groups().filter(|group| !group.name.is_empty()).collect();
+        let core: Vec<&Group> = groups().filter(|group| group.name.is_empty()).collect();
 
         add("/api".to_owned(), &api_versions(&core));
         let groups: Vec<Value> = named.iter().map(|group| group_entry(group)).collect();
@@ -150,7 +151,9 @@ pub(crate) fn respond(
         }
     }
     if let Some(document) = documents.plain(path) {
-        return Some(negotiate_object(headers, query, false).map(|output| respond_plain(document, output)));
+        return Some(
+            negotiate_object(headers, query, Endpoint::PLAIN).map(|output| respond_plain(document, output)),
+        );
     }
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     match segments.as_slice() {
@@ -268,7 +271,7 @@ fn resources(kind: &Kind) -> Vec<Value> {
 
 /// Verbs in the order in which upstream lists them: custom resources have their own.
 fn verbs(kind: &Kind) -> &'static [&'static str] {
-    if kind.custom {
+    if kind.is_custom() {
         return &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
     }
     kind.verbs.names()

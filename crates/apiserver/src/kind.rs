@@ -10,8 +10,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use jiff::Timestamp;
+use schema::types::{self, Type};
 use serde_json::Value;
 
+use crate::crd::Handler;
 use crate::discovery::Documents;
 use crate::openapi::OpenApi;
 
@@ -41,7 +43,8 @@ pub struct Kind {
     pub namespaced: bool,
     /// Verbs of the main resource, sorted as discovery shows them.
     pub verbs: Verbs,
-    /// Name in the type table, e.g. `io.k8s.api.core.v1.Pod`; empty for kinds without a built-in type.
+    /// Name in the type table and in OpenAPI documents, e.g. `io.k8s.api.core.v1.Pod`; empty for kinds
+    /// without a type.
     pub schema: Text,
     /// Where and as what objects are stored.
     pub storage: Storage,
@@ -53,10 +56,10 @@ pub struct Kind {
     pub fields: Fields,
     /// Ways in which kinds differ on write.
     pub behaviour: Behaviour,
-    /// True for kinds of a CustomResourceDefinition: list items carry kind and apiVersion.
-    pub custom: bool,
+    /// What a CustomResourceDefinition says about its kind; none for built-in kinds.
+    pub custom: Option<Arc<Handler>>,
     /// Warning that every request for the kind gets.
-    pub deprecation: Option<&'static str>,
+    pub deprecation: Option<Text>,
 }
 
 /// Verbs of the main resource.
@@ -333,9 +336,23 @@ impl Kind {
         self.subresources.iter().find(|sub| sub.name == name)
     }
 
-    /// Whether this version's serialisation is the stored one.
+    /// Whether the cache hands out objects in this version: it is the stored one, or the kind is a custom
+    /// one, whose objects are converted on their way out of the cache.
     pub fn is_stored_version(&self) -> bool {
         self.storage.convert.is_none()
+    }
+
+    /// Whether the kind comes from a CustomResourceDefinition: list items carry kind and apiVersion.
+    pub fn is_custom(&self) -> bool {
+        self.custom.is_some()
+    }
+
+    /// The type of the objects, if there is one.
+    pub fn ty(&self) -> Option<&Type> {
+        match &self.custom {
+            Some(handler) => handler.ty(),
+            None => types::get(&self.schema),
+        }
     }
 }
 
@@ -344,18 +361,22 @@ pub fn group_version(group: &str, version: &str) -> String {
     if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
 }
 
-/// Where a new group goes: groups of custom resources come last, by name.
-fn place_of_group(groups: &[Group], kind: &Kind) -> usize {
-    let is_custom =
-        |group: &Group| group.versions.iter().any(|version| version.kinds.values().any(|kind| kind.custom));
-    let follows = |group: &Group| is_custom(group) && (!kind.custom || group.name > kind.group);
-    groups.iter().position(follows).unwrap_or(groups.len())
+/// The index of a group, or where it goes if it is one of custom resources.
+fn place_of_group(groups: &[Arc<Group>], builtin: usize, name: &str) -> Result<usize, usize> {
+    let (fixed, custom) = groups.split_at(builtin);
+    if let Some(index) = fixed.iter().position(|group| group.name == name) {
+        return Ok(index);
+    }
+    match custom.binary_search_by(|group| group.name.as_ref().cmp(name)) {
+        Ok(index) => Ok(builtin + index),
+        Err(index) => Err(builtin + index),
+    }
 }
 
 /// Where a new version goes: those of custom resources by maturity and number, newest first.
 fn place_of_version(versions: &[Version], kind: &Kind) -> usize {
     let priority = version_priority(&kind.version);
-    let follows = |version: &Version| kind.custom && version_priority(&version.name) < priority;
+    let follows = |version: &Version| kind.is_custom() && version_priority(&version.name) < priority;
     versions.iter().position(follows).unwrap_or(versions.len())
 }
 
@@ -382,8 +403,11 @@ pub fn version_priority(version: &str) -> (u8, u32, u32, std::cmp::Reverse<Strin
 
 /// All kinds that are served, in discovery order.
 pub struct Registry {
-    /// Groups in the order of `/apis` (core, the empty group, comes first).
-    groups: Vec<Group>,
+    /// Groups in the order of `/apis` (core, the empty group, comes first). Those of custom resources
+    /// alone come last, by name.
+    groups: Vec<Arc<Group>>,
+    /// How many groups there are before those of custom resources.
+    builtin: usize,
     /// Discovery documents, made on first use.
     documents: OnceLock<Arc<Documents>>,
     /// OpenAPI documents, made on first use.
@@ -408,6 +432,23 @@ pub struct Version {
     pub kinds: BTreeMap<Text, Arc<Kind>>,
 }
 
+impl Group {
+    fn add(&mut self, kind: Kind) {
+        let index = self.versions.iter().position(|version| version.name == kind.version);
+        let index = index.unwrap_or_else(|| {
+            let index = place_of_version(&self.versions, &kind);
+            self.versions.insert(index, Version { name: kind.version.clone(), kinds: BTreeMap::new() });
+            index
+        });
+        self.versions[index].kinds.insert(kind.plural.clone(), Arc::new(kind));
+    }
+
+    /// Whether all that it has comes from CustomResourceDefinitions.
+    pub fn is_custom(&self) -> bool {
+        self.versions.iter().all(|version| version.kinds.values().all(|kind| kind.is_custom()))
+    }
+}
+
 impl Registry {
     /// The kinds of upstream Kubernetes v1.36, and nothing else.
     pub fn builtin() -> Registry {
@@ -421,49 +462,50 @@ impl Registry {
 
     /// No kinds at all.
     pub fn empty() -> Registry {
-        Registry { groups: Vec::new(), documents: OnceLock::new(), openapi: OnceLock::new() }
+        Registry::of(Vec::new(), 0)
+    }
+
+    fn of(groups: Vec<Arc<Group>>, builtin: usize) -> Registry {
+        Registry { groups, builtin, documents: OnceLock::new(), openapi: OnceLock::new() }
     }
 
     /// A registry with `kinds` added (or replaced). New groups and versions come after the known ones.
+    /// What is not touched is shared with this registry.
     #[must_use]
     pub fn with(&self, kinds: impl IntoIterator<Item = Kind>) -> Registry {
-        let mut groups = self.groups.clone();
+        let (mut groups, mut builtin) = (self.groups.clone(), self.builtin);
         for kind in kinds {
-            let group = match groups.iter().position(|group| group.name == kind.group) {
-                Some(index) => &mut groups[index],
-                None => {
-                    let index = place_of_group(&groups, &kind);
-                    groups.insert(index, Group { name: kind.group.clone(), versions: Vec::new() });
-                    &mut groups[index]
-                }
-            };
-            let version = match group.versions.iter().position(|version| version.name == kind.version) {
-                Some(index) => &mut group.versions[index],
-                None => {
-                    let index = place_of_version(&group.versions, &kind);
-                    group
-                        .versions
-                        .insert(index, Version { name: kind.version.clone(), kinds: BTreeMap::new() });
-                    &mut group.versions[index]
-                }
-            };
-            version.kinds.insert(kind.plural.clone(), Arc::new(kind));
+            let index = place_of_group(&groups, builtin, &kind.group).unwrap_or_else(|custom| {
+                let index = if kind.is_custom() { custom } else { builtin };
+                builtin += usize::from(!kind.is_custom());
+                groups.insert(index, Arc::new(Group { name: kind.group.clone(), versions: Vec::new() }));
+                index
+            });
+            Arc::make_mut(&mut groups[index]).add(kind);
         }
-        Registry { groups, documents: OnceLock::new(), openapi: OnceLock::new() }
+        Registry::of(groups, builtin)
     }
 
     /// A registry without the kinds that `drop` picks; empty versions and groups go with them.
     #[must_use]
     pub fn without(&self, drop: impl Fn(&Kind) -> bool) -> Registry {
-        let mut groups = self.groups.clone();
-        for version in groups.iter_mut().flat_map(|group| &mut group.versions) {
-            version.kinds.retain(|_, kind| !drop(kind));
+        let (mut groups, mut builtin) = (Vec::with_capacity(self.groups.len()), self.builtin);
+        for (index, group) in self.groups.iter().enumerate() {
+            let mut kinds = group.versions.iter().flat_map(|version| version.kinds.values());
+            if !kinds.any(|kind| drop(kind)) {
+                groups.push(group.clone());
+                continue;
+            }
+            let mut left = Group::clone(group);
+            left.versions.iter_mut().for_each(|version| version.kinds.retain(|_, kind| !drop(kind)));
+            left.versions.retain(|version| !version.kinds.is_empty());
+            if !left.versions.is_empty() {
+                groups.push(Arc::new(left));
+            } else if index < self.builtin {
+                builtin -= 1;
+            }
         }
-        for group in &mut groups {
-            group.versions.retain(|version| !version.kinds.is_empty());
-        }
-        groups.retain(|group| !group.versions.is_empty());
-        Registry { groups, documents: OnceLock::new(), openapi: OnceLock::new() }
+        Registry::of(groups, builtin)
     }
 
     /// The kind served at `/apis/{group}/{version}/…/{plural}` (group empty: `/api/{version}`).
@@ -478,23 +520,22 @@ impl Registry {
 
     /// Any version of a kind, the preferred one first.
     pub fn any_version(&self, group: &str, kind: &str) -> Option<&Arc<Kind>> {
-        let group = self.groups.iter().find(|row| row.name == group)?;
+        let group = self.group(group)?;
         group.versions.iter().find_map(|version| version.kinds.values().find(|row| row.kind == kind))
     }
 
     /// One group version.
     pub fn version(&self, group: &str, version: &str) -> Option<&Version> {
-        let group = self.groups.iter().find(|row| row.name == group)?;
-        group.versions.iter().find(|row| row.name == version)
+        self.group(group)?.versions.iter().find(|row| row.name == version)
     }
 
     /// One group.
     pub fn group(&self, name: &str) -> Option<&Group> {
-        self.groups.iter().find(|row| row.name == name)
+        place_of_group(&self.groups, self.builtin, name).ok().map(|index| &*self.groups[index])
     }
 
     /// All groups in discovery order, core first.
-    pub fn groups(&self) -> &[Group] {
+    pub fn groups(&self) -> &[Arc<Group>] {
         &self.groups
     }
 
@@ -505,7 +546,8 @@ impl Registry {
 
     /// One kind per storage directory, in the stored version: what the watch cache follows.
     pub fn stored(&self) -> impl Iterator<Item = &Arc<Kind>> {
-        self.kinds().filter(|kind| kind.storage.backend != Backend::Virtual && kind.is_stored_version())
+        let stored = |kind: &Kind| kind.is_stored_version() && kind.version == kind.storage.version;
+        self.kinds().filter(move |kind| kind.storage.backend != Backend::Virtual && stored(kind))
     }
 
     /// The discovery documents of this registry, prepared once.

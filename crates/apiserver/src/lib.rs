@@ -5,6 +5,7 @@
 //! discovery, tables and storage.
 
 mod admission;
+pub mod audit;
 mod authn;
 pub mod authz;
 mod body;
@@ -17,7 +18,9 @@ mod component_status;
 mod compress;
 pub mod convert;
 mod counters;
+mod crd;
 pub mod discovery;
+pub mod encryption;
 mod expiry;
 pub mod fields;
 mod handlers;
@@ -34,6 +37,7 @@ pub mod pki;
 mod protobuf;
 mod query;
 mod request_info;
+mod rules;
 mod selector;
 mod serve;
 mod server;
@@ -41,9 +45,13 @@ mod service;
 pub mod status;
 mod storage;
 mod tables;
+mod webhook_client;
 mod yaml;
 
-pub use authn::{Token, parse_token_file};
+pub use authn::{
+    AuthenticationConfig, CertificateAuthorities, FrontProxy, Token, oidc,
+    parse_config as parse_authentication_config, parse_token_file,
+};
 pub use body::{Body, BoxError};
 pub use request_info::RequestInfo;
 pub use serve::serve;

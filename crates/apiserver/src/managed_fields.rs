@@ -1,12 +1,13 @@
 //! Who owns which field: the API server's side of `schema::apply`.
 
-use schema::apply::{self, ApplyError, ApplyRequest, Update};
+use schema::apply::{self, ApplyError, ApplyRequest, Set, Update};
 use schema::decode::Strictness;
-use schema::types::{self, Type};
+use schema::types::Type;
 use serde_json::Value;
 
 use crate::call::Call;
 use crate::codec::{self, Target};
+use crate::kind::Kind;
 use crate::object::{meta, set_meta};
 use crate::status::ApiError;
 
@@ -18,9 +19,28 @@ pub(crate) fn track_update(
     manager: &str,
     subresource: &str,
 ) -> Result<(), ApiError> {
-    let Some(ty) = types::get(&call.kind.schema) else { return Ok(()) };
-    track(call, old, new, manager, subresource, ty, &call.kind.api_version());
+    track_kind(&call.kind, old, new, manager, subresource)
+}
+
+/// Like [`track_update`], where nobody called.
+pub(crate) fn track_kind(
+    kind: &Kind,
+    old: &Value,
+    new: &mut Value,
+    manager: &str,
+    subresource: &str,
+) -> Result<(), ApiError> {
+    let Some(ty) = kind.ty() else { return Ok(()) };
+    track(kind, old, new, manager, subresource, ty, &kind.api_version());
     Ok(())
+}
+
+/// The fields that an endpoint resets.
+fn ignored_fields(kind: &Kind, subresource: &str) -> Set {
+    match (kind.is_custom(), subresource) {
+        (true, "status") => Set::of_fields(&[&["metadata"], &["spec"]]),
+        _ => apply::ignored_fields(kind.subresource("status").is_some(), subresource),
+    }
 }
 
 /// Like [`track_update`], for an object of another kind than the call's.
@@ -34,12 +54,12 @@ pub(crate) fn track_named(
 ) -> Result<(), ApiError> {
     let Some(ty) = target.ty else { return Ok(()) };
     let api_version = crate::kind::group_version(target.group, target.version);
-    track(call, old, new, manager, subresource, ty, &api_version);
+    track(&call.kind, old, new, manager, subresource, ty, &api_version);
     Ok(())
 }
 
 fn track(
-    call: &Call,
+    kind: &Kind,
     old: &Value,
     new: &mut Value,
     manager: &str,
@@ -47,7 +67,7 @@ fn track(
     ty: &Type,
     api_version: &str,
 ) {
-    let ignored = apply::ignored_fields(call.kind.subresource("status").is_some(), subresource);
+    let ignored = ignored_fields(kind, subresource);
     let now = base::clock::rfc3339(base::clock::now());
     let exists = old.as_object().is_some_and(|fields| !fields.is_empty());
     let update = Update {
@@ -72,7 +92,7 @@ pub(crate) fn apply(
     force: bool,
     subresource: &str,
 ) -> Result<Value, ApiError> {
-    let merged = match types::get(&call.kind.schema) {
+    let merged = match call.kind.ty() {
         Some(ty) => {
             let request = ApplyRequest {
                 live: old,
@@ -82,7 +102,7 @@ pub(crate) fn apply(
                 api_version: &call.kind.api_version(),
                 subresource,
                 force,
-                ignored: &apply::ignored_fields(call.kind.subresource("status").is_some(), subresource),
+                ignored: &ignored_fields(&call.kind, subresource),
                 now: &base::clock::rfc3339(base::clock::now()),
             };
             apply::apply(&request).map_err(apply_error)?

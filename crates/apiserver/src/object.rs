@@ -45,8 +45,25 @@ pub fn set_finalizers(object: &mut Value, finalizers: &[String]) {
 
 /// The stored form: metadata first; without kind, apiVersion and resourceVersion.
 pub fn encode_stored(object: &Value) -> Bytes {
+    encode(object, Vec::with_capacity(1024))
+}
+
+/// The stored form of a custom resource, which says its version first.
+pub fn encode_stored_as(object: &Value, api_version: &str) -> Bytes {
     let mut out = Vec::with_capacity(1024);
-    out.extend_from_slice(b"{\"metadata\":{");
+    out.extend_from_slice(b"{\"apiVersion\":\"");
+    // Groups and versions have nothing in them that JSON would escape.
+    out.extend_from_slice(api_version.as_bytes());
+    out.extend_from_slice(b"\",");
+    encode(object, out)
+}
+
+/// Encodes behind what begins an object, if anything does.
+fn encode(object: &Value, mut out: Vec<u8>) -> Bytes {
+    if out.is_empty() {
+        out.push(b'{');
+    }
+    out.extend_from_slice(b"\"metadata\":{");
     let mut first = true;
     let mut pair = |out: &mut Vec<u8>, key: &str, value: &Value| {
         if !std::mem::take(&mut first) {

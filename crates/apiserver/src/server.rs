@@ -6,24 +6,28 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::task::{Context, Poll};
 
-use api::user::UserInfo;
 use bytes::Bytes;
 use http::{Request, Response};
 use store::{Memory, Store, StoreError, Write};
 use tokio::sync::watch;
 
+use crate::admission::dynamic::Dynamic;
+use crate::admission::quota::ledger::Ledger;
 use crate::admission::services::Allocator;
-use crate::authn::service_account::Signer;
-use crate::authn::{Token, Tokens};
+use crate::audit::{AuditConfig, Auditor};
+use crate::authn::{AuthenticationConfig, Authenticator, Token};
 use crate::authz::Authorizer;
 use crate::body::{Body, BoxError};
 use crate::cache::{Observer, WatchCache};
 use crate::counters::Counters;
+use crate::crd;
+use crate::encryption::{Encrypted, EncryptionConfig, Staleness};
 use crate::expiry::Expiry;
 use crate::kind::{Backend, Kind, Registry};
 use crate::kubelet_proxy::Kubelets;
 use crate::pki::Credentials;
 use crate::service;
+use crate::webhook_client::WebhookClients;
 
 /// What an API server is started with.
 pub struct Config {
@@ -35,8 +39,15 @@ pub struct Config {
     pub service_cidr: String,
     /// Static bearer tokens.
     pub tokens: Vec<Token>,
-    /// Signs service-account tokens: an ECDSA P-256 key in PEM. Empty: one for this run.
+    /// Signs service-account tokens: RSA or ECDSA keys in PEM. The first signs, all verify, so that keys
+    /// can be exchanged. Empty: one for this run.
     pub service_account_key_pem: String,
+    /// What is recorded of requests; nothing if there is none.
+    pub audit: Option<AuditConfig>,
+    /// What is encrypted in the store. With the default nothing is, and nothing encrypted can be read.
+    pub encryption: EncryptionConfig,
+    /// Other ways to find out who sends a request.
+    pub authentication: AuthenticationConfig,
     /// How kubelets are reached; without it logs and exec answer 503.
     pub kubelets: Option<KubeletAccess>,
     /// Whether requests without credentials may get as far as authorization.
@@ -63,6 +74,9 @@ impl Config {
             service_cidr: "10.96.0.0/16".to_owned(),
             tokens: Vec::new(),
             service_account_key_pem: String::new(),
+            encryption: EncryptionConfig::default(),
+            authentication: AuthenticationConfig::default(),
+            audit: None,
             kubelets: None,
             anonymous: true,
             advertise: None,
@@ -80,14 +94,18 @@ pub(crate) struct Inner {
     ephemeral: Arc<WatchCache>,
     pub authorizer: Arc<Authorizer>,
     pub services: Arc<Allocator>,
+    pub quotas: Arc<Ledger>,
     pub expiry: Arc<Expiry>,
     pub shutdown: watch::Sender<bool>,
-    pub tokens: Tokens,
-    pub signer: Signer,
-    pub anonymous: Arc<UserInfo>,
-    pub anonymous_allowed: bool,
+    pub authn: Authenticator,
+    pub staleness: Staleness,
+    pub auditor: Option<Arc<Auditor>>,
     pub kubelets: Option<Kubelets>,
     pub counters: Counters,
+    /// Webhooks and policies.
+    pub dynamic_admission: Arc<Dynamic>,
+    /// Connections to webhooks.
+    pub webhook_clients: WebhookClients,
     /// How clients outside reach the server.
     pub external_url: String,
 }
@@ -109,11 +127,11 @@ impl ApiServer {
     /// # Errors
     /// When the store cannot be read or written, or a setting makes no sense.
     pub async fn start(mut config: Config) -> Result<Self, StartError> {
-        if config.service_account_key_pem.is_empty() {
-            let key = rcgen::KeyPair::generate().map_err(|error| StartError::Config(error.to_string()))?;
-            config.service_account_key_pem = key.serialize_pem();
-        }
-        let signer = Signer::new(&config.service_account_key_pem).map_err(StartError::Config)?;
+        let authn = Authenticator::new(&mut config).map_err(StartError::Config)?;
+        let store = Encrypted::new(config.store.clone(), std::mem::take(&mut config.encryption));
+        let staleness = store.staleness();
+        let auditor = config.audit.take().map(Auditor::new).transpose();
+        let auditor = auditor.map_err(|error| StartError::Config(format!("the audit log: {error}")))?;
         let kinds = |backend| {
             let kinds: Vec<Arc<Kind>> =
                 config.registry.stored().filter(|kind| kind.storage.backend == backend).cloned().collect();
@@ -128,12 +146,17 @@ impl ApiServer {
         let authorizer = Arc::new(Authorizer::default());
         let services = Arc::new(Allocator::new(&config.service_cidr).map_err(StartError::Config)?);
         let expiry = Arc::new(Expiry::default());
-        let observers =
-            Observers { authorizer: authorizer.clone(), services: services.clone(), expiry: expiry.clone() };
+        let definitions = Arc::new(crd::Queue::default());
+        let dynamic_admission = Arc::new(Dynamic::default());
+        let observers = Observers {
+            authorizer: authorizer.clone(),
+            services: services.clone(),
+            expiry: expiry.clone(),
+            definitions: definitions.clone(),
+            dynamic_admission: dynamic_admission.clone(),
+        };
         let durable =
-            WatchCache::start(config.store.clone(), Some(Arc::new(observers)), kinds(Backend::Durable))
-                .await?;
-        crate::authz::request::attach(&authorizer, &durable);
+            WatchCache::start(Arc::new(store), Some(Arc::new(observers)), kinds(Backend::Durable)).await?;
         // Above every revision of an earlier life, whose watchers would otherwise miss what comes first:
         // no life writes as often as once in a microsecond.
         let start = u64::try_from(base::clock::now().as_microsecond()).unwrap_or(0);
@@ -141,30 +164,38 @@ impl ApiServer {
         // Revision 0 would mean "any" to clients, so the first list must come after one write.
         memory.commit(Write::put("/registry/.start", store::Compare::Any, Bytes::from_static(b"{}"))).await?;
         let ephemeral = WatchCache::start(memory, None, kinds(Backend::Ephemeral)).await?;
-        let inner = Arc::new(Inner {
+        let inner = Arc::new_cyclic(|weak| Inner {
             registry: RwLock::new(Arc::new(config.registry)),
             durable,
             ephemeral,
             authorizer,
             services,
+            quotas: Arc::default(),
             expiry,
             shutdown: watch::Sender::new(false),
-            tokens: config.tokens.into_iter().map(|token| (token.token, Arc::new(token.user))).collect(),
-            signer,
-            anonymous: Arc::new(crate::authn::anonymous()),
-            anonymous_allowed: config.anonymous,
+            authn,
+            staleness,
+            auditor: auditor.map(Arc::new),
             kubelets,
             counters: Counters::default(),
+            dynamic_admission,
+            webhook_clients: WebhookClients::new(weak.clone()),
             external_url,
         });
         crate::bootstrap::create(&inner, config.advertise).await?;
+        crd::start(&inner, definitions).await;
         tokio::spawn(crate::expiry::run(Arc::downgrade(&inner)));
+        let freed = inner.services.freed.clone();
+        tokio::spawn(crate::admission::service_addresses::run(Arc::downgrade(&inner), freed));
         Ok(Self(inner))
     }
 
     /// Ends all watches, so that connections can close.
     pub fn shut_down(&self) {
         self.0.shutdown.send_replace(true);
+        if let Some(auditor) = &self.0.auditor {
+            auditor.flush();
+        }
     }
 }
 
@@ -173,6 +204,8 @@ struct Observers {
     authorizer: Arc<Authorizer>,
     services: Arc<Allocator>,
     expiry: Arc<Expiry>,
+    definitions: Arc<crd::Queue>,
+    dynamic_admission: Arc<Dynamic>,
 }
 
 impl Observer for Observers {
@@ -180,11 +213,15 @@ impl Observer for Observers {
         Observer::apply(&*self.authorizer, key, value);
         self.services.apply(key, value);
         self.expiry.apply(key, value.is_some());
+        self.definitions.apply(key, value.is_some());
+        self.dynamic_admission.apply(key, value);
     }
 
     fn reset(&self) {
         Observer::reset(&*self.authorizer);
         self.services.clear();
+        self.definitions.reset();
+        self.dynamic_admission.clear();
     }
 }
 
@@ -192,6 +229,16 @@ impl Inner {
     /// The kinds served now.
     pub fn registry(&self) -> Arc<Registry> {
         self.registry.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Serves other kinds from now on.
+    pub fn set_registry(&self, registry: Registry) {
+        *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(registry);
+    }
+
+    /// The cache of what is kept.
+    pub fn durable(&self) -> &Arc<WatchCache> {
+        &self.durable
     }
 
     /// The cache that holds a kind.

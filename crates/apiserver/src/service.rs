@@ -8,7 +8,9 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::upgrade::OnUpgrade;
+use schema::types;
 
+use crate::audit::{self, Record};
 use crate::body::{Body, BoxError};
 use crate::call::Call;
 use crate::compress;
@@ -16,20 +18,23 @@ use crate::handlers::update::Part;
 use crate::handlers::{
     create, delete, delete_collection, get, list, part, patch, pod, scale, token, update, watch,
 };
-use crate::kind::{Action, Kind};
+use crate::kind::{Action, Kind, group_version};
 use crate::kubelet_proxy;
 use crate::metrics;
-use crate::negotiate::{Output, negotiate, negotiate_error};
+use crate::negotiate::{Endpoint, Output, negotiate, negotiate_error};
 use crate::nonresource;
 use crate::protobuf;
 use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::server::Inner;
 use crate::status::ApiError;
-use crate::{codec, component_status};
+use crate::{codec, component_status, crd};
 
 /// The largest request body.
 pub(crate) const BODY_BYTES_MAX: usize = 3 << 20;
+
+/// How often a request starts over because the definition of its kind has changed.
+const SUPERSEDED_MAX: usize = 10;
 
 /// Answers one request; errors become Status objects.
 pub(crate) async fn handle<B>(server: Arc<Inner>, request: Request<B>) -> Response<Body>
@@ -43,8 +48,16 @@ where
         return plain(StatusCode::BAD_REQUEST, "400 Bad Request");
     };
     let output = negotiate_error(&parts.headers, &query);
-    let answer = route(server, parts, body, query, info).await;
-    answer.unwrap_or_else(|error| output.error(&error))
+    let id = audit::request_id(&parts.headers);
+    let is_long = audit::is_long_running(&info);
+    let mut record = None;
+    let answer = route(server, parts, body, query, info, (&id, &mut record)).await;
+    let mut answer = answer.unwrap_or_else(|error| output.error(&error));
+    if let Some(record) = record {
+        answer = record.answer(answer, is_long);
+    }
+    answer.headers_mut().entry(audit::AUDIT_ID).or_insert(id);
+    answer
 }
 
 async fn route<B>(
@@ -53,40 +66,58 @@ async fn route<B>(
     body: B,
     query: Query,
     info: RequestInfo,
+    (id, record): (&HeaderValue, &mut Option<Arc<Record>>),
 ) -> Result<Response<Body>, ApiError>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
-    let user = crate::authn::authenticate(&server, &parts)?;
-    let user = crate::authn::impersonate(&server, user, &parts)?;
-    crate::authz::request::authorize(&server, &user, &info, &query)?;
+    let sender = match crate::authn::authenticate(&server, &mut parts).await {
+        Ok(sender) => sender,
+        Err(error) => {
+            let auditor = server.auditor.as_ref();
+            if let Some(record) = auditor.and_then(|to| Record::begin(to, id, None, &parts, &info)) {
+                record.unauthenticated(&parts);
+            }
+            return Err(error);
+        }
+    };
+    if let Some(auditor) = &server.auditor {
+        *record = Record::begin(auditor, id, Some(&sender.user), &parts, &info);
+    }
+    let user = crate::authz::request::act_as(&server, &sender, &mut parts, &info, &query, record.as_deref())?;
     if !info.is_resource {
         return nonresource::handle(&server, &parts, &query).await;
     }
     let registry = server.registry();
-    let mut deprecated: Vec<String> = Vec::new();
+    let mut deprecated: Vec<String> = sender.warnings;
     let Some(kind) = registry.resource(&info.group, &info.version, &info.resource).cloned() else {
-        let known = info.group.is_empty() || registry.group(&info.group).is_some();
+        let known =
+            info.group.is_empty() || registry.group(&info.group).is_some_and(|group| !group.is_custom());
         return if known { Err(ApiError::no_such_path()) } else { Ok(nonresource::not_found()) };
     };
     if let Some(text) = &kind.deprecation {
         deprecated.push(text.to_string());
     }
-    check_method(&kind, &info, &parts.method)?;
+    if kind.is_custom() {
+        if let Some(refusal) = crd::refusal(&kind, &info) {
+            return refusal;
+        }
+    } else {
+        check_method(&kind, &info, &parts.method)?;
+    }
     let body = match info.verb.as_str() {
         "get" | "list" | "watch" => Bytes::new(),
-        _ => from_protobuf(read_body(body).await?, &mut parts.headers)?,
+        _ => from_protobuf(&kind, &info, read_body(body).await?, &mut parts.headers)?,
     };
-    let transforms = true;
     let output = if info.subresource.is_empty() || is_negotiated(&kind, &info) {
-        negotiate(&parts.headers, &query, transforms)?
+        negotiate(&parts.headers, &query, endpoint(&kind, &info))?
     } else {
         Output::default()
     };
     let started = tokio::time::Instant::now();
     let upgrade = parts.extensions.remove::<OnUpgrade>();
-    let call = Call {
+    let mut call = Call {
         server,
         kind,
         info,
@@ -98,15 +129,37 @@ where
         body,
         output,
         warnings: Mutex::new(deprecated),
+        deadline: started + crate::call::TIME_MAX,
+        audit: record.clone(),
     };
-    let mut answer = dispatch(&call, upgrade)
-        .await
-        .unwrap_or_else(|error| negotiate_error(&call.headers, &call.query).error(&error));
+    if let Some(record) = &call.audit {
+        record.request(&call.info, &call.body);
+    }
+    let mut outcome = dispatch(&call, upgrade).await;
+    for _ in 0..SUPERSEDED_MAX {
+        match &outcome {
+            Err(error) if crd::is_superseded(error) => {}
+            _ => break,
+        }
+        // The definition of a custom kind has changed meanwhile: what counts is the new one.
+        let info = &call.info;
+        let registry = call.server.registry();
+        let Some(kind) = registry.resource(&info.group, &info.version, &info.resource).cloned() else {
+            return Ok(nonresource::not_found());
+        };
+        call.kind = kind;
+        outcome = dispatch(&call, None).await;
+    }
+    let mut answer =
+        outcome.unwrap_or_else(|error| negotiate_error(&call.headers, &call.query).error(&error));
     add_warnings(&call, &mut answer);
     let verb = call.info.verb.as_str();
     let took = (verb != "watch").then(|| started.elapsed());
     call.server.counters.request(verb, &call.kind.plural, answer.status().as_u16(), took);
-    if matches!(verb, "get" | "list") && call.info.subresource.is_empty() && compress::accepted(&call.headers)
+    if matches!(verb, "get" | "list")
+        && call.info.subresource.is_empty()
+        && compress::accepted(&call.headers)
+        && !call.audit.as_ref().is_some_and(|record| record.wants_answer())
     {
         answer = compress::compress(answer);
     }
@@ -165,12 +218,51 @@ fn check_method(kind: &Kind, info: &RequestInfo, method: &Method) -> Result<(), 
     Ok(())
 }
 
+/// What the resource can answer with.
+fn endpoint(kind: &Kind, info: &RequestInfo) -> Endpoint {
+    let sub = kind.subresource(&info.subresource).filter(|sub| !sub.version.is_empty());
+    let protobuf = match sub {
+        // Kinds of other groups are upstream's.
+        Some(_) => !kind.is_custom(),
+        None => types::get(&kind.schema).is_some_and(protobuf::has_messages),
+    };
+    Endpoint {
+        transforms: true,
+        protobuf,
+        routed: !kind.is_custom(),
+        streams: info.subresource.is_empty() && matches!(info.verb.as_str(), "list" | "watch"),
+    }
+}
+
 /// Turns a protobuf body into JSON, so that nothing behind this needs to know.
-fn from_protobuf(body: Bytes, headers: &mut HeaderMap) -> Result<Bytes, ApiError> {
-    if body.is_empty() || codec::content_type(headers) != protobuf::MEDIA_TYPE {
+fn from_protobuf(
+    kind: &Kind,
+    info: &RequestInfo,
+    body: Bytes,
+    headers: &mut HeaderMap,
+) -> Result<Bytes, ApiError> {
+    let deletes = matches!(info.verb.as_str(), "delete" | "deletecollection");
+    if (deletes && body.is_empty()) || codec::content_type(headers) != protobuf::MEDIA_TYPE {
         return Ok(body);
     }
-    let object = protobuf::to_json(&body).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let sub = kind.subresource(&info.subresource);
+    let (version, wanted) = match sub {
+        _ if deletes => ("v1".to_owned(), "DeleteOptions"),
+        Some(sub) if !sub.version.is_empty() => (group_version(&sub.group, &sub.version), &*sub.kind),
+        _ => (kind.api_version(), &*kind.kind),
+    };
+    let object = protobuf::to_json(&body, (&version, wanted)).map_err(|failure| {
+        let error = failure.error;
+        ApiError::bad_request(match failure.read_as {
+            Some((version, kind)) => {
+                format!("{kind} in version {version:?} cannot be handled as a {wanted}: {error}")
+            }
+            None => format!(
+                "the object provided is unrecognized (must be of type {wanted}): {error} ({})",
+                schema::decode::summarize(&body)
+            ),
+        })
+    })?;
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     Ok(object.to_string().into())
 }
@@ -241,10 +333,10 @@ async fn dispatch(call: &Call, upgrade: Option<OnUpgrade>) -> Result<Response<Bo
         (metrics::GROUP, "get") => return metrics::get(call).await,
         (metrics::GROUP, "list") => return metrics::list(call).await,
         ("authentication.k8s.io" | "authorization.k8s.io", "create") => {
-            return crate::authz::request::review(call);
+            return crate::authz::request::review(call).await;
         }
         ("", "get") if call.kind.kind == "ComponentStatus" => return component_status::get(call),
-        ("", "list") if call.kind.kind == "ComponentStatus" => return Ok(component_status::list(call)),
+        ("", "list") if call.kind.kind == "ComponentStatus" => return component_status::list(call),
         ("", "create") if call.kind.kind == "Binding" => return bind_by_collection(call).await,
         _ => {}
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::Value;
 use store::{Compare, StoreError, Write};
+use tokio::sync::RwLockReadGuard;
 
 use crate::cache::Entry;
 use crate::kind::Kind;
@@ -34,6 +35,11 @@ impl Inner {
         self.cache_of(kind).resource(&kind.storage.dir)?.get(&kind.key(namespace, name))
     }
 
+    /// Like [`Inner::cached`], by storage key.
+    pub fn cached_key(&self, kind: &Kind, key: &str) -> Option<Arc<Entry>> {
+        self.cache_of(kind).resource(&kind.storage.dir)?.get(key)
+    }
+
     /// Writes an object (in the stored version) and returns it as readers see it from now on.
     pub async fn put(
         &self,
@@ -54,6 +60,7 @@ impl Inner {
         bytes: Bytes,
     ) -> Result<Arc<Entry>, PutError> {
         let cache = self.cache_of(kind);
+        let _open = open(kind).await?;
         if bytes.len() > OBJECT_BYTES_MAX {
             return Err(PutError::Other(ApiError::too_large(format!(
                 "Request entity too large: limit is {OBJECT_BYTES_MAX} bytes, the object has {}",
@@ -78,10 +85,19 @@ impl Inner {
     /// Deletes an object that is at `revision`; the answer is its last state at the delete's revision.
     pub async fn remove(&self, kind: &Kind, entry: &Entry) -> Result<Entry, PutError> {
         let cache = self.cache_of(kind);
+        let _open = open(kind).await?;
         let write = Write::delete(entry.key.clone(), Compare::ModRevision(entry.revision));
         let committed = cache.store().commit(write).await.map_err(PutError::from)?;
         cache.wait_for(committed.revision).await;
         Ok(entry.at_revision(committed.revision))
+    }
+}
+
+/// Keeps the definition of a custom kind as it is until the answer is dropped.
+async fn open(kind: &Kind) -> Result<Option<RwLockReadGuard<'_, bool>>, PutError> {
+    match &kind.custom {
+        Some(handler) => handler.definition().open().await.map(Some).map_err(PutError::Other),
+        None => Ok(None),
     }
 }
 

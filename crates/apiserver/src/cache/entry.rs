@@ -1,7 +1,9 @@
 //! One object of the cache: its bytes, encoded once, and what selectors ask of it, parsed at most once.
 
+use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -11,8 +13,10 @@ use store::Revision;
 use crate::kind::Kind;
 use crate::status::ApiError;
 
-/// How every stored value begins.
+/// How every stored value begins, but for custom resources.
 const STORED_START: &str = "{\"metadata\":{";
+/// How stored custom resources begin: with the version that they were stored in.
+const STORED_VERSION: &str = "{\"apiVersion\":\"";
 
 /// One version of one object.
 #[derive(Debug)]
@@ -26,6 +30,12 @@ pub struct Entry {
     /// The revision that wrote this version, which is its resourceVersion.
     pub revision: Revision,
     selectable: OnceLock<Selectable>,
+    /// How a custom resource was last shown, where that is not as it is stored, and to whom.
+    shown: Mutex<Option<(u64, Arc<Entry>)>>,
+    /// What [`Entry::parsed`] made of this version, if anybody asked.
+    parsed: OnceLock<Arc<dyn Any + Send + Sync>>,
+    /// Length of the object's protobuf message, once somebody asked for it; 0 before.
+    message_length: AtomicU32,
 }
 
 /// What selectors ask of an object.
@@ -42,10 +52,43 @@ pub fn type_prefix(kind: &str, api_version: &str) -> String {
     format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",")
 }
 
+/// [`type_prefix`] of custom resources, in their order.
+pub fn custom_type_prefix(kind: &str, api_version: &str) -> String {
+    format!("{STORED_VERSION}{api_version}\",\"kind\":\"{kind}\",")
+}
+
+/// A stored value: the apiVersion that it was stored in, where it says so, and what follows the start
+/// of its metadata.
+fn split_stored(stored: &[u8]) -> (Option<&str>, &[u8]) {
+    if let Some(rest) = stored.strip_prefix(STORED_VERSION.as_bytes())
+        && let Some(end) = rest.iter().position(|&byte| byte == b'"')
+        && let Ok(version) = std::str::from_utf8(&rest[..end])
+        && let Some(rest) = rest[end..].strip_prefix(b"\",\"metadata\":{")
+    {
+        return (Some(version), rest);
+    }
+    (None, stored.strip_prefix(STORED_START.as_bytes()).unwrap_or(stored))
+}
+
 impl Entry {
     /// Assembles the answer bytes from a stored value and the revision that wrote it.
     pub fn new(key: Arc<str>, type_prefix: &str, stored: &[u8], revision: Revision) -> Self {
-        let rest = stored.strip_prefix(STORED_START.as_bytes()).unwrap_or(stored);
+        Self::assemble(key, type_prefix, split_stored(stored).1, revision)
+    }
+
+    /// The entry of a custom resource of that kind, which says in which version it was stored.
+    pub fn of_custom(
+        key: Arc<str>,
+        kind: &str,
+        api_version: &str,
+        stored: &[u8],
+        revision: Revision,
+    ) -> Self {
+        let (own, rest) = split_stored(stored);
+        Self::assemble(key, &custom_type_prefix(kind, own.unwrap_or(api_version)), rest, revision)
+    }
+
+    fn assemble(key: Arc<str>, type_prefix: &str, rest: &[u8], revision: Revision) -> Self {
         let mut digits = itoa(revision);
         let digits = digits.as_text();
         let mut bytes = Vec::with_capacity(type_prefix.len() + rest.len() + digits.len() + 34);
@@ -55,7 +98,34 @@ impl Entry {
         bytes.extend_from_slice(digits.as_bytes());
         bytes.extend_from_slice(if rest.first() == Some(&b'}') { b"\"" } else { b"\"," });
         bytes.extend_from_slice(rest);
-        Self { key, bytes: bytes.into(), start: type_prefix.len(), revision, selectable: OnceLock::new() }
+        Self {
+            key,
+            bytes: bytes.into(),
+            start: type_prefix.len(),
+            revision,
+            selectable: OnceLock::new(),
+            shown: Mutex::new(None),
+            parsed: OnceLock::new(),
+            message_length: AtomicU32::new(0),
+        }
+    }
+
+    /// The apiVersion that a custom resource was stored in; empty for others.
+    pub fn stored_version(&self) -> &str {
+        let rest = self.bytes.strip_prefix(STORED_VERSION.as_bytes()).unwrap_or_default();
+        let end = rest.iter().position(|&byte| byte == b'"').unwrap_or(0);
+        std::str::from_utf8(&rest[..end]).unwrap_or_default()
+    }
+
+    /// What was remembered for `token`.
+    pub fn shown_as(&self, token: u64) -> Option<Arc<Self>> {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.as_ref().filter(|(known, _)| *known == token).map(|(_, entry)| entry.clone())
+    }
+
+    /// Remembers how the object is shown to those with this `token`; for the last token only.
+    pub fn remember(&self, token: u64, shown: Arc<Self>) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some((token, shown));
     }
 
     /// The object with kind and apiVersion.
@@ -66,6 +136,19 @@ impl Entry {
     /// The object from `"metadata"` on: a list item without its opening brace.
     pub fn without_type(&self) -> &[u8] {
         &self.bytes[self.start..]
+    }
+
+    /// Length of the protobuf message, measured by `measure` the first time. Lists say how long they
+    /// are before they begin.
+    pub fn message_length<E>(&self, measure: impl FnOnce(&[u8]) -> Result<usize, E>) -> Result<usize, E> {
+        match self.message_length.load(Ordering::Relaxed) {
+            0 => {
+                let length = measure(&self.bytes)?;
+                self.message_length.store(u32::try_from(length).unwrap_or(0), Ordering::Relaxed);
+                Ok(length)
+            }
+            length => Ok(length as usize),
+        }
     }
 
     /// Size in memory, roughly.
@@ -89,9 +172,17 @@ impl Entry {
         })
     }
 
+    /// What `parse` makes of the object. The first kind of answer that anybody asks for is kept as long
+    /// as the version: for objects that are consulted far more often than written.
+    pub fn parsed<T: Send + Sync + 'static>(&self, parse: fn(&Value) -> T) -> Arc<T> {
+        let kept = self.parsed.get_or_init(|| Arc::new(parse(&self.to_value())));
+        kept.clone().downcast().unwrap_or_else(|_| Arc::new(parse(&self.to_value())))
+    }
+
     /// Whether `stored` is this object's stored form.
     pub fn is_stored_as(&self, stored: &[u8]) -> bool {
-        stored.strip_prefix(STORED_START.as_bytes()) == Some(self.after_version())
+        let (version, rest) = split_stored(stored);
+        version.is_none_or(|version| version == self.stored_version()) && rest == self.after_version()
     }
 
     /// What follows the resourceVersion: the stored form without its start.
@@ -104,11 +195,8 @@ impl Entry {
 
     /// The same object as of another revision: what a watcher gets when it loses sight of it.
     pub fn at_revision(&self, revision: Revision) -> Self {
-        let mut stored = Vec::with_capacity(self.bytes.len());
-        stored.extend_from_slice(STORED_START.as_bytes());
-        stored.extend_from_slice(self.after_version());
         let prefix = std::str::from_utf8(&self.bytes[..self.start]).unwrap_or("{");
-        Self::new(self.key.clone(), prefix, &stored, revision)
+        Self::assemble(self.key.clone(), prefix, self.after_version(), revision)
     }
 
     /// Labels and fields. `kind` must be the stored version's row.
@@ -128,7 +216,11 @@ impl Entry {
                 let skim: Skim = serde_json::from_slice(&self.bytes).unwrap_or_default();
                 return Selectable { labels: skim.metadata.labels, fields: Vec::new() };
             }
-            Selectable::of(&self.to_value(), kind)
+            let mut object = self.to_value();
+            if let Some(handler) = &kind.custom {
+                handler.definition().refresh(&mut object);
+            }
+            Selectable::of(&object, kind)
         })
     }
 
@@ -201,6 +293,16 @@ mod tests {
         );
         assert!(entry.is_stored_as(br#"{"metadata":{"name":"b"},"spec":{}}"#));
         assert!(!entry.is_stored_as(br#"{"metadata":{"name":"b"},"spec":{"a":1}}"#));
+        let stored = br#"{"apiVersion":"g/v1","metadata":{"name":"b"},"spec":{}}"#;
+        let custom = Entry::of_custom("/registry/things.g/a/b".into(), "Thing", "g/v2", stored, 17);
+        assert_eq!(
+            custom.bytes(),
+            r#"{"apiVersion":"g/v1","kind":"Thing","metadata":{"resourceVersion":"17","name":"b"},"spec":{}}"#
+        );
+        assert!(custom.is_stored_as(stored));
+        // Stored again in another version, it differs.
+        assert!(!custom.is_stored_as(br#"{"apiVersion":"g/v2","metadata":{"name":"b"},"spec":{}}"#));
+        assert_eq!(custom.at_revision(18).stored_version(), "g/v1");
         assert_eq!((entry.name(), entry.namespace()), ("b", "a"));
     }
 }

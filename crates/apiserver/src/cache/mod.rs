@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 pub use entry::{Entry, Selectable};
 pub use resource::{Change, Objects, Read, ResourceCache, range};
-pub use watcher::{Filter, WatchOptions, watch_stream};
+pub use watcher::{Filter, Show, WatchOptions, WriteEvent, watch_stream, write_json_event};
 
 use crate::kind::Kind;
 
@@ -80,6 +80,29 @@ impl WatchCache {
     /// The cache of a storage directory.
     pub fn resource(&self, dir: &str) -> Option<Arc<ResourceCache>> {
         self.resources.read().unwrap_or_else(PoisonError::into_inner).get(dir).cloned()
+    }
+
+    /// Follows another kind from now on, or goes on under a new row of one that it follows. Nobody may
+    /// write objects of a new kind before this is done.
+    pub async fn add(&self, kind: Arc<Kind>) -> Result<Arc<ResourceCache>, StoreError> {
+        if let Some(known) = self.resource(&kind.storage.dir) {
+            known.set_kind(kind);
+            return Ok(known);
+        }
+        let dir = kind.storage.dir.to_string();
+        let all = self.store.range(&kind.prefix(None), None, 0, None).await?;
+        let resource = Arc::new(ResourceCache::new(kind, all.revision));
+        all.kvs.iter().for_each(|kv| resource.load(kv));
+        let mut resources = self.resources.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(resources.entry(dir).or_insert(resource).clone())
+    }
+
+    /// Follows a kind no longer. Its watches end.
+    pub fn remove(&self, dir: &str) {
+        let mut resources = self.resources.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(resource) = resources.remove(dir) {
+            resource.end_watches();
+        }
     }
 
     /// The revision up to which everything has been applied.

@@ -46,12 +46,14 @@ struct State {
 
 /// The cache of one kind, shared by all readers.
 pub struct ResourceCache {
-    /// The stored version's row.
-    pub kind: Arc<Kind>,
+    /// The stored version's row; another one when the definition of a custom resource changes.
+    kind: RwLock<Arc<Kind>>,
     type_prefix: String,
     state: RwLock<State>,
     /// Sequence number after the last change; watchers sleep on it.
     end: watch::Sender<u64>,
+    /// Counts how often all watches were ended.
+    ended: watch::Sender<u64>,
 }
 
 /// A consistent view of one kind.
@@ -76,11 +78,41 @@ impl ResourceCache {
     pub(super) fn new(kind: Arc<Kind>, start: Revision) -> Self {
         let type_prefix = type_prefix(&kind.kind, &kind.api_version());
         let state = RwLock::new(State { forgotten: start, revision: start, ..State::default() });
-        Self { kind, type_prefix, state, end: watch::Sender::new(0) }
+        let (end, ended) = (watch::Sender::new(0), watch::Sender::new(0));
+        Self { kind: RwLock::new(kind), type_prefix, state, end, ended }
+    }
+
+    /// The stored version's row.
+    pub fn kind(&self) -> Arc<Kind> {
+        self.kind.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Goes on under another row of the same kind.
+    pub(super) fn set_kind(&self, kind: Arc<Kind>) {
+        let before =
+            std::mem::replace(&mut *self.kind.write().unwrap_or_else(PoisonError::into_inner), kind.clone());
+        // Which fields can be selected has been remembered per object.
+        if before.fields.labels != kind.fields.labels {
+            self.write(State::forget_selectable);
+        }
+    }
+
+    /// Ends all watches, as soon as they have sent what there is.
+    pub fn end_watches(&self) {
+        self.ended.send_modify(|count| *count += 1);
+    }
+
+    /// Changes when all watches are to end.
+    pub fn ended(&self) -> watch::Receiver<u64> {
+        self.ended.subscribe()
     }
 
     /// Builds the entry of a stored value of this kind.
     pub fn entry(&self, key: Arc<str>, stored: &[u8], revision: Revision) -> Entry {
+        let kind = self.kind.read().unwrap_or_else(PoisonError::into_inner);
+        if kind.is_custom() {
+            return Entry::of_custom(key, &kind.kind, &kind.api_version(), stored, revision);
+        }
         Entry::new(key, &self.type_prefix, stored, revision)
     }
 
@@ -210,6 +242,15 @@ impl ResourceCache {
 }
 
 impl State {
+    fn forget_selectable(&mut self) {
+        let renewed = |entry: &Arc<Entry>| Arc::new(entry.at_revision(entry.revision));
+        self.objects = self.objects.iter().map(|(key, entry)| (key.clone(), renewed(entry))).collect();
+        for change in &mut self.log {
+            change.entry = renewed(&change.entry);
+            change.previous = change.previous.as_ref().map(renewed);
+        }
+    }
+
     fn apply(&mut self, event: &store::Event, entry: Arc<Entry>) {
         let deleted = event.kind == EventKind::Delete;
         let previous = if deleted {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::Stream;
+use futures::future::BoxFuture;
 use store::Revision;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -19,6 +20,12 @@ use crate::status::ApiError;
 /// Changes looked at and bytes gathered in one go.
 const BATCH_CHANGES_MAX: usize = 512;
 const BATCH_BYTES: usize = 128 << 10;
+
+/// A watch that was served less than this ago waits for more before it is served again, unless there is
+/// plenty already: a flood of small writes would otherwise cost every watcher a wake-up, a TLS record and
+/// a system call for each commit. What comes after a pause is sent at once.
+const GATHER: Duration = Duration::from_millis(2);
+const GATHER_BYTES: usize = 16 << 10;
 
 /// Which objects a list or watch is about.
 #[derive(Debug, Clone, Default)]
@@ -90,10 +97,19 @@ impl Filter {
 /// Turns an object of the cache into the bytes of an event's `object`. `None`: the stored bytes.
 pub type Transform = Arc<dyn Fn(&Entry) -> Bytes + Send + Sync>;
 
+/// Brings changes into the form in which the watch is to see them: custom resources may have to be brought
+/// in line with their definition, or converted by a webhook.
+pub type Show = Arc<dyn Fn(Vec<Change>) -> BoxFuture<'static, Result<Vec<Change>, ApiError>> + Send + Sync>;
+
+/// Appends an event of that type with the bytes of its object.
+pub type WriteEvent = fn(&mut Vec<u8>, &str, &[u8]);
+
 /// How a watch behaves.
 pub struct WatchOptions {
     /// What it is about.
     pub filter: Filter,
+    /// What happens to changes before anybody looks at them.
+    pub show: Option<Show>,
     /// Another form of the objects than the stored one: other version, Table, only metadata.
     pub transform: Option<Transform>,
     /// Objects sent as ADDED first.
@@ -112,30 +128,41 @@ pub struct WatchOptions {
     pub applied: Arc<dyn Fn() -> Revision + Send + Sync>,
     /// Bytes of a bookmark's object at a revision; true for the one that ends the initial events.
     pub bookmark: Arc<dyn Fn(Revision, bool) -> Bytes + Send + Sync>,
+    /// How an event is put on the stream.
+    pub write: WriteEvent,
+    /// An error as an event's object.
+    pub error: fn(&ApiError) -> Bytes,
     /// Turns true when the server shuts down.
     pub shutdown: watch::Receiver<bool>,
 }
 
 struct Watcher {
     resource: Arc<ResourceCache>,
+    kind: Arc<Kind>,
     end: watch::Receiver<u64>,
+    ended: watch::Receiver<u64>,
     options: WatchOptions,
     deadline: Instant,
     next_bookmark: Instant,
+    /// Until when small chunks are held back.
+    gather_until: Instant,
     finished: bool,
 }
 
-/// The event stream, newline-delimited JSON in chunks of whole events.
+/// The event stream, in chunks of whole events.
 pub fn watch_stream(
     resource: Arc<ResourceCache>,
     options: WatchOptions,
 ) -> impl Stream<Item = Result<Bytes, BoxError>> {
     let now = Instant::now();
     let watcher = Watcher {
+        kind: resource.kind(),
         end: resource.subscribe(),
+        ended: resource.ended(),
         resource,
         deadline: now + options.timeout,
         next_bookmark: now + bookmark_interval(),
+        gather_until: now,
         options,
         finished: false,
     };
@@ -165,21 +192,35 @@ impl Watcher {
                 Read::Lost(oldest) => {
                     self.finished = true;
                     let error = ApiError::too_old(self.options.after, oldest);
-                    write_event(&mut out, "ERROR", error.to_value().to_string().as_bytes());
+                    (self.options.write)(&mut out, "ERROR", &(self.options.error)(&error));
                     return Some(out.into());
                 }
-                Read::Changes(changes, next) if !changes.is_empty() => {
+                Read::Changes(mut changes, next) if !changes.is_empty() => {
                     self.options.cursor = next;
+                    if let Some(show) = &self.options.show {
+                        changes = match show(changes).await {
+                            Ok(changes) => changes,
+                            Err(error) => {
+                                self.finished = true;
+                                (self.options.write)(&mut out, "ERROR", &(self.options.error)(&error));
+                                return Some(out.into());
+                            }
+                        };
+                    }
                     for change in &changes {
                         self.encode(change, &mut out);
                     }
+                    if out.len() >= GATHER_BYTES {
+                        return Some(self.sent(out));
+                    }
                     if !out.is_empty() {
-                        return Some(out.into());
+                        tokio::time::sleep_until(self.gather_until).await;
                     }
                     // A long run of changes that are not ours must not hold up other tasks.
                     tokio::task::yield_now().await;
                     continue;
                 }
+                Read::Changes(..) if !out.is_empty() => return Some(self.sent(out)),
                 Read::Changes(..) => {}
             }
             // What has not arrived is only known after the check above, so the revision is taken before
@@ -188,6 +229,7 @@ impl Watcher {
                 biased;
                 changed = self.end.changed() => { changed.ok()?; false }
                 _ = self.options.shutdown.wait_for(|down| *down) => return None,
+                _ = self.ended.changed() => return None,
                 () = tokio::time::sleep_until(self.deadline) => return None,
                 () = tokio::time::sleep_until(self.next_bookmark), if self.options.bookmarks => true,
             };
@@ -200,6 +242,11 @@ impl Watcher {
         }
     }
 
+    fn sent(&mut self, chunk: Vec<u8>) -> Bytes {
+        self.gather_until = Instant::now() + GATHER;
+        chunk.into()
+    }
+
     /// The objects that are there already.
     fn initial(&mut self, out: &mut Vec<u8>) -> Option<Bytes> {
         while let Some(entry) = self.options.initial.pop_front() {
@@ -209,7 +256,7 @@ impl Watcher {
             }
         }
         if let Some(revision) = self.options.initial_end.take() {
-            write_event(out, "BOOKMARK", &(self.options.bookmark)(revision, true));
+            (self.options.write)(out, "BOOKMARK", &(self.options.bookmark)(revision, true));
         }
         (!out.is_empty()).then(|| std::mem::take(out).into())
     }
@@ -221,7 +268,7 @@ impl Watcher {
             Read::Changes(changes, _) if changes.is_empty() => {
                 let mut out = Vec::new();
                 let revision = applied.max(self.options.after);
-                write_event(&mut out, "BOOKMARK", &(self.options.bookmark)(revision, false));
+                (self.options.write)(&mut out, "BOOKMARK", &(self.options.bookmark)(revision, false));
                 Some(out.into())
             }
             _ => None,
@@ -232,7 +279,7 @@ impl Watcher {
         if change.revision <= self.options.after {
             return;
         }
-        let kind = &self.resource.kind;
+        let kind = &self.kind;
         let filter = &self.options.filter;
         let before = change.previous.as_ref().filter(|entry| filter.matches(entry, kind));
         let now = !change.deleted && filter.matches(&change.entry, kind);
@@ -247,13 +294,14 @@ impl Watcher {
 
     fn write(&self, out: &mut Vec<u8>, kind: &str, entry: &Entry) {
         match &self.options.transform {
-            None => write_event(out, kind, entry.bytes()),
-            Some(transform) => write_event(out, kind, &transform(entry)),
+            None => (self.options.write)(out, kind, entry.bytes()),
+            Some(transform) => (self.options.write)(out, kind, &transform(entry)),
         }
     }
 }
 
-fn write_event(out: &mut Vec<u8>, kind: &str, object: &[u8]) {
+/// An event as a line of JSON.
+pub fn write_json_event(out: &mut Vec<u8>, kind: &str, object: &[u8]) {
     out.reserve(object.len() + kind.len() + 24);
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(kind.as_bytes());

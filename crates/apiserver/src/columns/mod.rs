@@ -96,6 +96,16 @@ pub fn table(headings: &[Heading], row: RowFn) -> Table {
     Table { columns: headings.iter().map(Column::from).collect(), row: Arc::new(row) }
 }
 
+/// The column that every custom kind begins with.
+pub(crate) fn name_column() -> Column {
+    Column::from(&NAME)
+}
+
+/// How long before `now` something was, in words.
+pub(crate) fn age_of(then: Timestamp, now: Timestamp) -> String {
+    human_duration(seconds(then, now))
+}
+
 /// The table of kinds without columns of their own.
 pub fn name_and_creation() -> Table {
     table(NAME_CREATED_AT, name_created_at)

@@ -97,9 +97,13 @@ pub(crate) async fn create_object(
     }
     let kind = ObjectKind::of(&call.kind);
     let name = meta(&object, "name").to_owned();
+    if call.kind.custom.as_ref().is_some_and(|handler| handler.definition().is_terminating()) {
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(ApiError::forbidden(&call.kind.group, &call.kind.plural, &name, why));
+    }
     admission::admit(&Attributes::create(call, kind, &name, dry_run), &mut object).await?;
     call.convert_to_storage(&mut object);
-    let strategy = schema::strategy::of(&call.kind.group, &call.kind.kind);
+    let rules = call.rules()?;
     if call.kind.kind == "CertificateSigningRequest" {
         sign_with_requester(call, &mut object);
     }
@@ -112,21 +116,22 @@ pub(crate) async fn create_object(
         set_meta(&mut object, "name", generate_name(&prefix).into());
     }
     // Preparation may need the uid: jobs select their pods by it.
-    (strategy.prepare_create)(&mut object);
+    rules.prepare_create(&mut object);
     if call.kind.kind == "Pod" && call.kind.group.is_empty() {
         date_conditions(&mut object);
     }
-    let errors = strategy.check_create(&call.as_checked(&object));
-    if !errors.is_empty() {
-        return Err(call.invalid(meta(&object, "name"), &errors));
-    }
-    for warning in (strategy.warnings)(&object) {
-        call.warn(warning);
-    }
     let name = meta(&object, "name").to_owned();
     let attributes = Attributes::create(call, kind, &name, dry_run);
-    let allocated = admission::allocate(&attributes, &mut object, None)?;
-    crate::codec::canonicalise(&call.kind, &mut object)?;
+    // As upstream, before validation: what is taken already is the first thing that is wrong.
+    let allocated = admission::allocate(&attributes, &mut object, None).await?;
+    let errors = rules.check_create(&call.as_checked(&object));
+    if !errors.is_empty() {
+        return Err(rules.invalid(&object, meta(&object, "name"), &errors));
+    }
+    for warning in rules.warnings(&object) {
+        call.warn(warning);
+    }
+    crate::codec::canonicalise(&call.kind, &mut object);
     let reservation = allocated.join(admission::validate(&attributes, &call.as_requested(&object)).await?);
     let outcome = commit_new(call, &mut object, generated.then_some(prefix.as_str()), dry_run).await;
     reservation.finish();
@@ -173,8 +178,9 @@ async fn commit_new(
         let taken = if dry_run {
             call.server.current(&call.kind, &call.info.namespace, &name).await?.is_some()
         } else {
-            match call.server.put(&call.kind, &key, Compare::Absent, object).await {
-                Ok(entry) => return Ok(Outcome::Stored(entry)),
+            let bytes = call.to_stored(object).await?;
+            match call.server.put_bytes(&call.kind, key.into(), Compare::Absent, bytes).await {
+                Ok(entry) => return Ok(Outcome::Stored(call.shown(&entry).await?)),
                 Err(PutError::Conflict) => true,
                 Err(PutError::Other(error)) => return Err(error),
             }

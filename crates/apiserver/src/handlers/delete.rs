@@ -16,7 +16,7 @@ use crate::body::Body;
 use crate::cache::Entry;
 use crate::call::{Call, invalid_options, unsupported_dry_run};
 use crate::codec;
-use crate::object::{encode_stored, finalizers, meta, set_finalizers, set_meta};
+use crate::object::{finalizers, meta, set_finalizers, set_meta};
 use crate::status::{self, ApiError, Details};
 use crate::storage::PutError;
 
@@ -200,7 +200,12 @@ pub(crate) async fn delete_object(call: &Call, options: &DeleteOptions) -> Resul
             .await?
             .ok_or_else(|| call.not_found())?;
         match attempt(call, options, entry).await {
-            Ok(deleted) => return Ok(deleted),
+            Ok(deleted) => {
+                if let Deleted::Object(object, true) = &deleted {
+                    admission::after_delete(call, object).await;
+                }
+                return Ok(deleted);
+            }
             Err(PutError::Conflict) => tokio::task::yield_now().await,
             Err(PutError::Other(error)) => return Err(error),
         }
@@ -209,7 +214,8 @@ pub(crate) async fn delete_object(call: &Call, options: &DeleteOptions) -> Resul
 }
 
 async fn attempt(call: &Call, options: &DeleteOptions, entry: Arc<Entry>) -> Result<Deleted, PutError> {
-    let mut object = entry.try_value().map_err(PutError::Other)?;
+    let shown = call.shown(&entry).await.map_err(PutError::Other)?;
+    let mut object = shown.try_value().map_err(PutError::Other)?;
     preconditions(call, options, &object).map_err(PutError::Other)?;
     if call.kind.kind == "Namespace" && call.kind.group.is_empty() {
         let first = meta(&object, "deletionTimestamp").is_empty();
@@ -220,6 +226,11 @@ async fn attempt(call: &Call, options: &DeleteOptions, entry: Arc<Entry>) -> Res
             admit(call, options, &object).await.map_err(PutError::Other)?;
             return terminate_namespace(call, options, &entry, object).await;
         }
+    }
+    if is_definition(call) && meta(&object, "deletionTimestamp").is_empty() {
+        admit(call, options, &object).await.map_err(PutError::Other)?;
+        crate::crd::mark_for_deletion(&mut object);
+        return mark(call, options, &entry, object).await;
     }
     let before = call.kind.behaviour.graceful_delete.then(|| object.clone());
     let grace = grace(call, options, &mut object);
@@ -245,7 +256,7 @@ async fn attempt(call: &Call, options: &DeleteOptions, entry: Arc<Entry>) -> Res
             finished(call, object, true)
         });
     }
-    let bytes = encode_stored(&object);
+    let bytes = call.to_stored(&object).await.map_err(PutError::Other)?;
     let updated = if entry.is_stored_as(&bytes) {
         // It is on its way out already, in just this way: nothing to tell anybody.
         entry.clone()
@@ -440,6 +451,20 @@ async fn terminate_namespace(
     object["status"]["phase"] = "Terminating".into();
     let wanted = propagation_finalizers(call, options, &object);
     set_finalizers(&mut object, &wanted);
+    mark(call, options, entry, object).await
+}
+
+fn is_definition(call: &Call) -> bool {
+    call.kind.kind == "CustomResourceDefinition" && call.kind.group == "apiextensions.k8s.io"
+}
+
+/// Stores an object that says now that it is on its way out.
+async fn mark(
+    call: &Call,
+    options: &DeleteOptions,
+    entry: &Entry,
+    mut object: Value,
+) -> Result<Deleted, PutError> {
     if !options.dry_run {
         let updated =
             call.server.put(&call.kind, &entry.key, Compare::ModRevision(entry.revision), &object).await?;

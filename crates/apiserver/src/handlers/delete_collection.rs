@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::delete::{DeleteOptions, Deleted, delete_object};
-use super::list::selected;
+use super::list::{selected, show_continue};
 use super::options::ListOptions;
 use crate::body::Body;
 use crate::call::Call;
@@ -32,8 +32,9 @@ pub(crate) async fn delete_collection(call: &Call) -> Result<Response<Body>, Api
         }
     }
     let revision = call.cache().applied();
-    let list = json!({"kind": call.kind.list_kind, "apiVersion": call.kind.api_version(),
+    let mut list = json!({"kind": call.kind.list_kind, "apiVersion": call.kind.api_version(),
         "metadata": {"resourceVersion": revision.to_string()}, "items": items});
+    show_continue(call, &mut list["metadata"]);
     Ok(call.output.respond(StatusCode::OK, &list))
 }
 

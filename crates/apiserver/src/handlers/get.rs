@@ -24,5 +24,5 @@ pub(crate) async fn get(call: &Call) -> Result<Response<Body>, ApiError> {
     let entry = resource
         .get(&call.kind.key(&call.info.namespace, &call.info.name))
         .ok_or_else(|| call.not_found())?;
-    Ok(call.respond_entry(StatusCode::OK, &entry))
+    Ok(call.respond_entry(StatusCode::OK, &*call.shown(&entry).await?))
 }

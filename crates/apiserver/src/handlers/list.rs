@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
+use schema::types::{self, Type};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::Revision;
@@ -17,9 +18,10 @@ use crate::body::{Body, BoxError};
 use crate::cache::{Entry, Filter, Objects, ResourceCache, range};
 use crate::call::Call;
 use crate::negotiate::Shape;
+use crate::protobuf::{self, Encoder};
 use crate::status::ApiError;
 use crate::storage::store_error;
-use crate::tables::{self, IncludeObject};
+use crate::tables;
 
 /// Bytes of one chunk of a streamed list.
 const CHUNK_BYTES: usize = 128 << 10;
@@ -47,6 +49,24 @@ enum Entries {
 }
 
 impl Page {
+    /// The page with its objects as the request wants them: those of custom kinds may have to be
+    /// brought in line with their definition, or converted.
+    async fn shown(mut self, call: &Call) -> Result<Self, ApiError> {
+        let Some(handler) = &call.kind.custom else { return Ok(self) };
+        let as_stored = match &self.entries {
+            Entries::All(objects, prefix) => {
+                range(objects, prefix, None).all(|entry| handler.shows_as_stored(entry))
+            }
+            Entries::Some(entries) => entries.iter().all(|entry| handler.shows_as_stored(entry)),
+        };
+        if !as_stored {
+            let entries = std::mem::replace(&mut self.entries, Entries::Some(VecDeque::new()));
+            let entries = Self { entries, next: None, ..self }.into_entries();
+            self.entries = Entries::Some(handler.show(&call.server, entries).await?.into());
+        }
+        Ok(self)
+    }
+
     /// The objects of the page.
     pub fn into_entries(self) -> VecDeque<Arc<Entry>> {
         match self.entries {
@@ -60,11 +80,18 @@ impl Page {
 pub(crate) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     let options = ListOptions::parse(call, false)?;
     let resource = call.cache().resource(&call.kind.storage.dir).ok_or_else(ApiError::no_such_path)?;
-    let page = page(call, &resource, &options).await?;
-    if call.output.is_plain() && call.kind.is_stored_version() {
-        return Ok(stream(call, page));
+    let page = page(call, &resource, &options).await?.shown(call).await?;
+    if call.kind.is_stored_version() {
+        if call.output.is_plain() {
+            return Ok(stream_json(call, page));
+        }
+        if call.output.is_protobuf()
+            && let Some(ty) = types::get(&call.kind.schema)
+        {
+            return stream_protobuf(call, page, ty).await;
+        }
     }
-    Ok(whole(call, page))
+    whole(call, page)
 }
 
 /// Finds the page that the options ask for.
@@ -74,14 +101,14 @@ pub(crate) async fn page(
     options: &ListOptions,
 ) -> Result<Page, ApiError> {
     let (objects, revision, start) = view(call, resource, options).await?;
-    let filter = &options.filter;
+    let (filter, row) = (&options.filter, resource.kind());
     if options.limit == 0 && filter.is_trivial() && start.is_none() {
         let prefix = filter.prefix.clone();
         return Ok(Page { entries: Entries::All(objects, prefix), revision, remaining: None, next: None });
     }
     let mut entries = VecDeque::new();
-    let mut candidates = range(&objects, &filter.prefix, start.as_deref())
-        .filter(|entry| filter.matches(entry, &resource.kind));
+    let mut candidates =
+        range(&objects, &filter.prefix, start.as_deref()).filter(|entry| filter.matches(entry, &row));
     let limit = if options.limit == 0 { usize::MAX } else { options.limit };
     entries.extend(candidates.by_ref().take(limit).cloned());
     let rest = candidates.next();
@@ -201,39 +228,92 @@ fn list_metadata(page: &Page) -> Value {
     metadata
 }
 
+/// Lists of custom kinds say where they go on even if they do not.
+pub(crate) fn show_continue(call: &Call, metadata: &mut Value) {
+    if call.kind.is_custom() && metadata["continue"].is_null() {
+        metadata["continue"] = json!("");
+    }
+}
+
 /// The list as text around the items.
 fn head(call: &Call, page: &Page) -> String {
     let kind = &call.kind;
+    let mut metadata = list_metadata(page);
+    show_continue(call, &mut metadata);
     format!(
         "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
         kind.list_kind,
         kind.api_version(),
-        list_metadata(page)
+        metadata
     )
 }
 
-/// Streams the cache's bytes. A small list is one piece, so that it has a length.
-fn stream(call: &Call, page: Page) -> Response<Body> {
-    let mut writer = Writer { typed: call.kind.is_custom(), first: true };
-    let mut chunk = head(call, &page).into_bytes();
+/// Streams the cache's bytes.
+fn stream_json(call: &Call, page: Page) -> Response<Body> {
+    let start = head(call, &page).into_bytes();
+    let writer = Writer::Json { typed: call.kind.is_custom(), first: true };
+    stream(call, page, writer, start, b"]}\n")
+}
+
+/// Streams the messages of the objects. What comes first says how long all is, so that lengths are
+/// found out before; each object's only once.
+async fn stream_protobuf(call: &Call, page: Page, ty: &'static Type) -> Result<Response<Body>, ApiError> {
+    let mut encoder = Encoder::default();
+    let list_meta = types::get(LIST_META).ok_or_else(|| ApiError::internal("no ListMeta"))?;
+    let metadata = list_metadata(&page).to_string();
+    let metadata = encoder.message(metadata.as_bytes(), list_meta).map_err(ApiError::internal)?.to_vec();
+    let mut length = protobuf::header_length(metadata.len()) + metadata.len();
+    let mut since_pause = 0;
+    let mut add = |entry: &Entry| {
+        let measured = protobuf::length(&mut encoder, entry, ty).map_err(ApiError::internal)?;
+        length += protobuf::header_length(measured) + measured;
+        since_pause += measured;
+        Ok::<_, ApiError>(since_pause >= CHUNK_BYTES && std::mem::take(&mut since_pause) > 0)
+    };
+    match &page.entries {
+        Entries::All(objects, prefix) => {
+            for entry in range(objects, prefix, None) {
+                if add(entry)? {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+        Entries::Some(entries) => {
+            for entry in entries {
+                if add(entry)? {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+    let mut start = protobuf::envelope_start(&call.kind.api_version(), &call.kind.list_kind, length);
+    protobuf::put_bytes(&mut start, 1, &metadata);
+    Ok(stream(call, page, Writer::Protobuf { encoder, ty }, start, protobuf::ENVELOPE_END))
+}
+
+const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+
+/// Streams a page between `start` and `end`. A small list is one piece, so that it has a length.
+fn stream(call: &Call, page: Page, mut writer: Writer, start: Vec<u8>, end: &'static [u8]) -> Response<Body> {
+    let mut chunk = start;
     let mut source = match page.entries {
         Entries::All(objects, prefix) => Source::View { objects, prefix, after: None },
         Entries::Some(entries) => Source::Some(entries),
     };
     let finished = source.fill(&mut writer, &mut chunk);
     if finished {
-        chunk.extend_from_slice(b"]}\n");
+        chunk.extend_from_slice(end);
         return call.output.respond_bytes(StatusCode::OK, chunk.into());
     }
     let rest =
-        futures::stream::unfold((source, writer, false), |(mut source, mut writer, done)| async move {
+        futures::stream::unfold((source, writer, false), move |(mut source, mut writer, done)| async move {
             if done {
                 return None;
             }
             let mut chunk = Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 8);
             let finished = source.fill(&mut writer, &mut chunk);
             if finished {
-                chunk.extend_from_slice(b"]}\n");
+                chunk.extend_from_slice(end);
             }
             Some((Ok::<_, BoxError>(Bytes::from(chunk)), (source, writer, finished)))
         });
@@ -249,9 +329,10 @@ enum Source {
     Some(VecDeque<Arc<Entry>>),
 }
 
-struct Writer {
-    typed: bool,
-    first: bool,
+/// How items are put into the list.
+enum Writer {
+    Json { typed: bool, first: bool },
+    Protobuf { encoder: Encoder, ty: &'static Type },
 }
 
 impl Source {
@@ -285,53 +366,37 @@ impl Source {
 
 impl Writer {
     fn write(&mut self, entry: &Entry, chunk: &mut Vec<u8>) {
-        if !std::mem::take(&mut self.first) {
-            chunk.push(b',');
-        }
-        if self.typed {
-            chunk.extend_from_slice(entry.bytes());
-        } else {
-            chunk.push(b'{');
-            chunk.extend_from_slice(entry.without_type());
+        match self {
+            Self::Json { typed, first } => {
+                if !std::mem::take(first) {
+                    chunk.push(b',');
+                }
+                if *typed {
+                    chunk.extend_from_slice(entry.bytes());
+                } else {
+                    chunk.push(b'{');
+                    chunk.extend_from_slice(entry.without_type());
+                }
+            }
+            // It could be encoded when it was measured.
+            Self::Protobuf { encoder, ty } => {
+                if let Ok(message) = encoder.message(entry.bytes(), ty) {
+                    protobuf::put_bytes(chunk, 2, message);
+                }
+            }
         }
     }
 }
 
 /// The answer for every other form: trees, one after the other, then the whole.
-fn whole(call: &Call, page: Page) -> Response<Body> {
-    let metadata = list_metadata(&page);
-    let kind = &call.kind;
+fn whole(call: &Call, page: Page) -> Result<Response<Body>, ApiError> {
+    let mut metadata = list_metadata(&page);
+    if call.output.shape == Shape::Object {
+        show_continue(call, &mut metadata);
+    }
     let entries = page.into_entries();
-    let body = match call.output.shape {
-        Shape::Object => {
-            let items = entries.iter().map(|entry| {
-                let mut item = call.value_of(entry);
-                if !kind.is_custom()
-                    && let Some(map) = item.as_object_mut()
-                {
-                    map.remove("kind");
-                    map.remove("apiVersion");
-                }
-                item
-            });
-            let items: Vec<Value> = items.collect();
-            json!({"kind": kind.list_kind, "apiVersion": kind.api_version(), "metadata": metadata, "items": items})
-        }
-        Shape::Metadata(version) => {
-            let items: Vec<Value> =
-                entries.iter().map(|entry| tables::partial(&call.value_of(entry), version, false)).collect();
-            json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata, "items": items})
-        }
-        Shape::Table(version) => {
-            let include = IncludeObject::of(call);
-            let rows = entries
-                .iter()
-                .map(|entry| tables::row(kind, &call.value_of(entry), include, version))
-                .collect();
-            tables::table(metadata, tables::columns(kind), rows, version)
-        }
-    };
-    call.output.respond(StatusCode::OK, &body)
+    let list = tables::list(call, metadata, entries.iter().map(|entry| call.value_of(entry)))?;
+    Ok(call.output.respond(StatusCode::OK, &list))
 }
 
 /// All selected objects as of now, for collection deletes.
@@ -339,9 +404,6 @@ pub(crate) async fn selected(call: &Call, filter: &Filter) -> Result<Vec<Arc<Ent
     let cache = call.cache();
     let current = cache.fresh().await.map_err(store_error)?;
     let resource = cache.resource(&call.kind.storage.dir).ok_or_else(ApiError::no_such_path)?;
-    let objects = resource.snapshot(current).objects;
-    Ok(range(&objects, &filter.prefix, None)
-        .filter(|entry| filter.matches(entry, &resource.kind))
-        .cloned()
-        .collect())
+    let (objects, row) = (resource.snapshot(current).objects, resource.kind());
+    Ok(range(&objects, &filter.prefix, None).filter(|entry| filter.matches(entry, &row)).cloned().collect())
 }

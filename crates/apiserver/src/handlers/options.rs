@@ -13,7 +13,7 @@ use crate::status::ApiError;
 use crate::storage::store_error;
 
 /// How long a read waits for a resource version that is still to come.
-const FUTURE_WAIT: Duration = Duration::from_secs(3);
+pub(super) const FUTURE_WAIT: Duration = Duration::from_secs(3);
 
 /// The longest that a watch lasts.
 const TIMEOUT_SECONDS_MAX: u64 = 86_400;

@@ -3,7 +3,6 @@
 
 use http::{Response, StatusCode};
 use schema::field::{Error, ErrorList, Path};
-use schema::types;
 use serde_json::Value;
 
 use super::patch;
@@ -40,7 +39,7 @@ pub(crate) async fn change(call: &Call, fields: &Fields) -> Result<Response<Body
     } else {
         None
     };
-    let ty = types::get(&call.kind.schema);
+    let ty = call.kind.ty();
     let patch = if given.is_none() { patch::parse(call, ty)? } else { None };
     let make = |old: &Value| {
         let wanted = match (&given, &patch) {
@@ -48,7 +47,7 @@ pub(crate) async fn change(call: &Call, fields: &Fields) -> Result<Response<Body
             (None, Some(patch)) => {
                 let patched = patch.apply(call, old, ty)?;
                 codec::normalise(&call.kind, patched.clone(), codec::strictness(&call.query))
-                    .map_err(|error| patch.invalid(&patched, &error))?
+                    .map_err(|error| patch.invalid(&call.kind, &patched, &error))?
                     .value
             }
             (None, None) => {

@@ -5,7 +5,7 @@ use http::{Response, StatusCode};
 use schema::decode::{DecodeError, Strictness};
 use schema::field::{Error, ErrorList, Path};
 use schema::patch::{self, PatchError};
-use schema::types::{self, Type};
+use schema::types::Type;
 use serde_json::Value;
 
 use super::create::{check_namespace, create_object};
@@ -13,9 +13,14 @@ use super::update::{Change, Part, Reviewed, change_object, check_name};
 use crate::body::Body;
 use crate::call::{Call, invalid};
 use crate::codec;
+use crate::kind::Kind;
 use crate::managed_fields;
 use crate::object::{meta, set_meta};
 use crate::status::ApiError;
+
+/// How custom objects may be patched: they have no merge keys.
+const CUSTOM_MEDIA_TYPES: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
 
 /// A parsed patch that is not an apply.
 pub(crate) enum Patch {
@@ -28,6 +33,9 @@ pub(crate) enum Patch {
 pub(crate) fn parse(call: &Call, ty: Option<&Type>) -> Result<Option<Patch>, ApiError> {
     let media = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media = media.split(';').next().unwrap_or_default().trim();
+    if call.kind.is_custom() && !CUSTOM_MEDIA_TYPES.contains(&media) {
+        return Err(ApiError::unsupported_media_type(CUSTOM_MEDIA_TYPES));
+    }
     let unsupported =
         || ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type").about("", "", "");
     let strictness = codec::strictness(&call.query);
@@ -74,12 +82,14 @@ impl Patch {
 
     /// What upstream quotes when the result is no object of the kind: the object, or for a strategic
     /// merge patch the patch in Go's notation.
-    pub fn invalid(&self, result: &Value, error: &DecodeError) -> ApiError {
+    pub fn invalid(&self, kind: &Kind, result: &Value, error: &DecodeError) -> ApiError {
         let shown = match self {
             Self::Strategic(patch) => schema::gotext::print(patch),
             _ => result.to_string(),
         };
-        if let DecodeError::Strict(fields) = error {
+        if let DecodeError::Strict(fields) = error
+            && !kind.is_custom()
+        {
             return strict_error(fields);
         }
         let mut errors = ErrorList::new();
@@ -109,7 +119,7 @@ fn patch_error(_call: &Call, error: PatchError) -> ApiError {
 pub(crate) async fn patch(call: &Call, part: Part) -> Result<Response<Body>, ApiError> {
     let dry_run = call.dry_run()?;
     super::options::check_field_manager(call, "PatchOptions")?;
-    let ty = types::get(&call.kind.schema);
+    let ty = call.kind.ty();
     let subresource = call.info.subresource.as_str();
     let Some(patch) = parse(call, ty)? else {
         return apply(call, part, dry_run).await;
@@ -124,9 +134,13 @@ pub(crate) async fn patch(call: &Call, part: Part) -> Result<Response<Body>, Api
     let warned = std::sync::atomic::AtomicBool::new(false);
     let make = |old: &Value| {
         let patched = patch.apply(call, old, ty)?;
-        let decoded = codec::normalise(&call.kind, patched.clone(), strictness)
-            .map_err(|error| patch.invalid(&patched, &error))?;
-        check_type(call, &patch, &patched)?;
+        let typed = check_type(call, &patch, &patched);
+        let decoded = match codec::normalise(&call.kind, patched, strictness) {
+            Ok(decoded) => decoded,
+            // Made again, since only the refusal shows it.
+            Err(error) => return Err(patch.invalid(&call.kind, &patch.apply(call, old, ty)?, &error)),
+        };
+        typed?;
         if !warned.swap(true, std::sync::atomic::Ordering::Relaxed) {
             decoded.warnings.iter().for_each(|text| call.warn(text.clone()));
         }
@@ -135,14 +149,8 @@ pub(crate) async fn patch(call: &Call, part: Part) -> Result<Response<Body>, Api
         managed_fields::track_update(call, old, &mut new, &manager, subresource)?;
         Ok(new)
     };
-    let change = Change {
-        part,
-        subresource,
-        reviewed: Reviewed::Object,
-        apply: &make,
-        unconditional: true,
-        dry_run,
-    };
+    let change =
+        Change { part, subresource, reviewed: Reviewed::Object, apply: &make, unconditional: true, dry_run };
     Ok(change_object(call, &change).await?.respond(call, StatusCode::OK))
 }
 
@@ -150,14 +158,15 @@ pub(crate) async fn patch(call: &Call, part: Part) -> Result<Response<Body>, Api
 fn check_type(call: &Call, patch: &Patch, patched: &Value) -> Result<(), ApiError> {
     let kind = patched["kind"].as_str().unwrap_or_default();
     let api_version = patched["apiVersion"].as_str().unwrap_or_default();
-    if (kind.is_empty() || kind == call.kind.kind)
-        && (api_version.is_empty() || api_version == call.kind.api_version())
+    if call.kind.is_custom()
+        || (kind.is_empty() || kind == call.kind.kind)
+            && (api_version.is_empty() || api_version == call.kind.api_version())
     {
         return Ok(());
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let why = codec::wrong_kind(&codec::Target::of(&call.kind), group, version, kind);
-    Err(patch.invalid(patched, &DecodeError::Type(why)))
+    Err(patch.invalid(&call.kind, patched, &DecodeError::Type(why)))
 }
 
 /// Answers a server-side apply, creating the object where it does not exist.
@@ -199,14 +208,8 @@ async fn apply(call: &Call, part: Part, dry_run: bool) -> Result<Response<Body>,
     }
     let subresource = call.info.subresource.as_str();
     let make = |old: &Value| managed_fields::apply(call, Some(old), &config, manager, force, subresource);
-    let change = Change {
-        part,
-        subresource,
-        reviewed: Reviewed::Object,
-        apply: &make,
-        unconditional: true,
-        dry_run,
-    };
+    let change =
+        Change { part, subresource, reviewed: Reviewed::Object, apply: &make, unconditional: true, dry_run };
     Ok(change_object(call, &change).await?.respond(call, StatusCode::OK))
 }
 

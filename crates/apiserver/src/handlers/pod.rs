@@ -84,8 +84,7 @@ pub(crate) async fn bind(call: &Call, request: &Call) -> Result<Response<Body>, 
         set_scheduled(&mut new);
         Ok(new)
     };
-    let change =
-        Change::unseen("binding", &apply, dry_run);
+    let change = Change::unseen("binding", &apply, dry_run);
     change_object(call, &change).await?;
     Ok(created(call))
 }
@@ -252,8 +251,7 @@ async fn consume_budget(call: &Call, pod: &Value, dry_run: bool) -> Result<(), A
         new["status"]["disruptedPods"][&pod_name] = base::clock::rfc3339(base::clock::now()).into();
         Ok(new)
     };
-    let change =
-        Change::unseen("status", &apply, dry_run);
+    let change = Change::unseen("status", &apply, dry_run);
     change_object(&on_budget, &change).await?;
     Ok(())
 }
@@ -274,7 +272,6 @@ async fn mark_as_disrupted(call: &Call, dry_run: bool) -> Result<(), ApiError> {
         set_condition(&mut new, &mut condition);
         Ok(new)
     };
-    let change =
-        Change::unseen("eviction", &apply, dry_run);
+    let change = Change::unseen("eviction", &apply, dry_run);
     change_object(call, &change).await.map(|_: Outcome| ())
 }

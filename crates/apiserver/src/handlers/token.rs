@@ -5,7 +5,7 @@ use schema::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
 
 use crate::admission::{self, Attributes, ObjectKind};
-use crate::authn::service_account::{Bound, Claims, ISSUER, Reference};
+use crate::authn::claims::{Bound, BoundClaims, Reference};
 use crate::body::Body;
 use crate::call::{Call, invalid};
 use crate::codec::{self, Target};
@@ -38,7 +38,6 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
         .await?
         .ok_or_else(|| call.not_found())?
         .try_value()?;
-    admission::check_token(call, &request["spec"]["boundObjectRef"])?;
     check_metadata(call, &request)?;
     let spec = &mut request["spec"];
     if !spec.is_object() {
@@ -50,13 +49,13 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     let manager = call.manager();
     managed_fields::track_named(call, &json!({}), &mut request, &manager, "token", &target)?;
     if request["spec"]["audiences"].as_array().is_none_or(Vec::is_empty) {
-        request["spec"]["audiences"] = json!([ISSUER]);
+        request["spec"]["audiences"] = json!(call.server.authn.audiences);
     }
     let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(3600);
     check_seconds(seconds)?;
     admission::validate(&attributes, &request).await?.finish();
     let now = base::clock::now().as_second();
-    let mut claims = Claims {
+    let mut claims = BoundClaims {
         aud: request["spec"]["audiences"]
             .as_array()
             .into_iter()
@@ -65,7 +64,7 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
             .collect(),
         exp: now + seconds,
         iat: now,
-        iss: ISSUER.to_owned(),
+        iss: call.server.authn.signer.issuer().to_owned(),
         jti: base::rng::uuid(),
         kubernetes: Bound {
             namespace: call.info.namespace.clone(),
@@ -76,11 +75,13 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
         sub: crate::authn::service_account::user_name(&call.info.namespace, name),
     };
     bind(call, &request["spec"]["boundObjectRef"], &mut claims).await?;
-    if seconds == WARN_AFTER_SECONDS && claims.kubernetes.pod.is_some() && claims.aud == [ISSUER] {
+    let own = &call.server.authn.audiences;
+    let ours = claims.aud.iter().all(|audience| own.contains(audience));
+    if seconds == WARN_AFTER_SECONDS && claims.kubernetes.pod.is_some() && ours {
         claims.kubernetes.warnafter = Some(now + WARN_AFTER_SECONDS);
         claims.exp = now + EXTENDED_SECONDS;
     }
-    let token = call.server.signer.sign(&claims).map_err(ApiError::internal)?;
+    let token = call.server.authn.signer.sign(&claims).map_err(ApiError::internal)?;
     let expires = jiff::Timestamp::from_second(now + seconds).unwrap_or_default();
     if request["spec"].get("boundObjectRef").is_none() {
         request["spec"]["boundObjectRef"] = Value::Null;
@@ -122,7 +123,7 @@ fn check_seconds(seconds: i64) -> Result<(), ApiError> {
     if errors.is_empty() { Ok(()) } else { Err(invalid(GROUP, "TokenRequest", "", &errors)) }
 }
 
-async fn bind(call: &Call, reference: &Value, claims: &mut Claims) -> Result<(), ApiError> {
+async fn bind(call: &Call, reference: &Value, claims: &mut BoundClaims) -> Result<(), ApiError> {
     if reference.is_null() {
         return Ok(());
     }

@@ -11,7 +11,8 @@ use crate::body::Body;
 use crate::cache::Entry;
 use crate::call::{Call, invalid};
 use crate::managed_fields;
-use crate::object::{encode_stored, finalizers, meta, set_meta};
+use crate::object::{finalizers, meta, set_meta};
+use crate::rules::Rules;
 use crate::status::ApiError;
 use crate::storage::PutError;
 
@@ -157,7 +158,8 @@ async fn attempt(
     change: &Change<'_>,
     entry: &std::sync::Arc<Entry>,
 ) -> Result<Outcome, PutError> {
-    let stored = entry.try_value().map_err(PutError::Other)?;
+    let shown = call.shown(entry).await.map_err(PutError::Other)?;
+    let stored = shown.try_value().map_err(PutError::Other)?;
     let converted;
     let old = if call.kind.is_stored_version() {
         &stored
@@ -206,8 +208,8 @@ async fn validate(
 ) -> Result<Reservation, ApiError> {
     let attributes = |kind, old| Attributes::update(call, kind, change.subresource, old, change.dry_run);
     let of_object = attributes(ObjectKind::of(&call.kind), old);
-    let allocated = admission::allocate(&of_object, new, Some(stored))?;
-    crate::codec::canonicalise(&call.kind, new)?;
+    let allocated = admission::allocate(&of_object, new, Some(stored)).await?;
+    crate::codec::canonicalise(&call.kind, new);
     let held = match change.reviewed {
         Reviewed::Object => admission::validate(&of_object, &call.as_requested(new)).await?,
         Reviewed::View(view) => {
@@ -249,25 +251,24 @@ fn check_version(call: &Call, change: &Change<'_>, new: &Value, entry: &Entry) -
 }
 
 fn prepare(call: &Call, change: &Change<'_>, new: &mut Value, old: &Value) -> Result<(), ApiError> {
-    let mut strategy = schema::strategy::of(&call.kind.group, &call.kind.kind);
-    if change.part == Part::Sub {
-        let own = schema::strategy::of_subresource(&call.kind.group, &call.kind.kind, change.subresource);
-        strategy = own.unwrap_or(strategy);
-    }
+    let rules = match change.part {
+        Part::Sub => Rules::of_subresource(&call.kind, change.subresource)?,
+        _ => call.rules()?,
+    };
     set_meta(new, "resourceVersion", old["metadata"]["resourceVersion"].clone());
     match change.part {
-        Part::Main | Part::Sub => strategy.before_update(new, old),
-        Part::Status => strategy.before_status_update(new, old),
+        Part::Main | Part::Sub => rules.before_update(new, old),
+        Part::Status => rules.before_status_update(new, old),
         Part::Other => return Ok(()),
     }
-    let errors = match change.part {
-        Part::Status => strategy.check_status_update(new, old),
-        _ => strategy.check_update(&call.as_checked(new), &call.as_checked(old)),
+    let checked = match change.part {
+        Part::Status => rules.check_status_update(new, old),
+        _ => rules.check_update(&call.as_checked(new), &call.as_checked(old)),
     };
-    if !errors.is_empty() {
-        return Err(call.invalid(&call.info.name, &errors));
+    if !checked.errors.is_empty() {
+        return Err(rules.invalid(new, &call.info.name, &checked.errors));
     }
-    for warning in (strategy.warnings_on_update)(new, old) {
+    for warning in checked.warnings {
         call.warn(warning);
     }
     Ok(())
@@ -280,10 +281,11 @@ async fn write(
     new: Value,
     old: Value,
 ) -> Result<Outcome, PutError> {
-    let bytes = encode_stored(&new);
+    let bytes = call.to_stored(&new).await.map_err(PutError::Other)?;
     // A write that changes nothing is none: watchers and revisions stay still.
-    if entry.is_stored_as(&bytes) {
-        return Ok(if change.dry_run { Outcome::Dry(old) } else { Outcome::Stored(entry.clone()) });
+    // What an older key has encrypted is written again even if nothing changes.
+    if entry.is_stored_as(&bytes) && !call.server.staleness.is_stale(&entry.key) {
+        return Ok(if change.dry_run { Outcome::Dry(old) } else { stored(call, entry).await? });
     }
     if change.dry_run {
         return Ok(Outcome::Dry(new));
@@ -296,8 +298,12 @@ async fn write(
         return Ok(Outcome::Dry(last));
     }
     let compare = Compare::ModRevision(entry.revision);
-    let stored = call.server.put_bytes(&call.kind, entry.key.clone(), compare, bytes).await?;
-    Ok(Outcome::Stored(stored))
+    let written = call.server.put_bytes(&call.kind, entry.key.clone(), compare, bytes).await?;
+    stored(call, &written).await
+}
+
+async fn stored(call: &Call, entry: &std::sync::Arc<Entry>) -> Result<Outcome, PutError> {
+    call.shown(entry).await.map(Outcome::Stored).map_err(PutError::Other)
 }
 
 /// Whether nothing keeps a deleted object any longer.

@@ -76,7 +76,7 @@ impl Group {
             table: columns::name_and_creation(),
             fields: Fields::metadata(),
             behaviour: Behaviour::default(),
-            custom: false,
+            custom: None,
             deprecation: None,
         }
     }
@@ -131,7 +131,7 @@ impl RowBuilder {
 
     /// Every request for the kind is answered with this warning.
     fn deprecated(mut self, warning: &'static str) -> Self {
-        self.0.deprecation = Some(warning);
+        self.0.deprecation = Some(warning.into());
         self
     }
 
