@@ -143,7 +143,8 @@ fn check_claim(limits: &Limits, claim: &Value) -> Vec<String> {
     let requests = lists::read(&claim["spec"]["resources"]["requests"]);
     let mut faults = Vec::new();
     for limit in limits.0.iter().filter(|limit| limit.r#type == "PersistentVolumeClaim") {
-        let subject = Subject { r#type: &limit.r#type, requests: requests.clone(), limits: ResourceList::new() };
+        let subject =
+            Subject { r#type: &limit.r#type, requests: requests.clone(), limits: ResourceList::new() };
         faults.extend(limit.min.iter().filter_map(|(name, min)| subject.check_min(name, min)));
         faults.extend(limit.max.iter().filter_map(|(name, max)| subject.check_max_request(name, max)));
     }
@@ -273,6 +274,9 @@ mod tests {
              memory request for container b; memory limit for container b; \
              cpu, memory request for init container i"
         );
-        assert_eq!(pod["spec"]["containers"][0]["resources"]["requests"], json!({"cpu": "100m", "memory": "512Mi"}));
+        assert_eq!(
+            pod["spec"]["containers"][0]["resources"]["requests"],
+            json!({"cpu": "100m", "memory": "512Mi"})
+        );
     }
 }

@@ -31,8 +31,7 @@ pub(super) const PRIORITY_CLASSES: Consulted = consulted("scheduling.k8s.io", "v
 pub(super) const STORAGE_CLASSES: Consulted = consulted("storage.k8s.io", "v1", "storageclasses");
 pub(super) const RUNTIME_CLASSES: Consulted = consulted("node.k8s.io", "v1", "runtimeclasses");
 pub(super) const INGRESS_CLASSES: Consulted = consulted("networking.k8s.io", "v1", "ingressclasses");
-pub(super) const REQUESTS: Consulted =
-    consulted("certificates.k8s.io", "v1", "certificatesigningrequests");
+pub(super) const SERVICE_CIDRS: Consulted = consulted("networking.k8s.io", "v1", "servicecidrs");
 pub(super) const CSI_DRIVERS: Consulted = consulted("storage.k8s.io", "v1", "csidrivers");
 
 impl Consulted {
@@ -42,12 +41,7 @@ impl Consulted {
     }
 
     /// One object, as the cache has it; asked for again, as of now, should it be missing there.
-    pub async fn get(
-        self,
-        call: &Call,
-        namespace: &str,
-        name: &str,
-    ) -> Result<Option<Arc<Entry>>, ApiError> {
+    pub async fn get(self, call: &Call, namespace: &str, name: &str) -> Result<Option<Arc<Entry>>, ApiError> {
         let Some(kind) = self.kind(call) else { return Ok(None) };
         match call.server.cached(&kind, namespace, name) {
             Some(entry) => Ok(Some(entry)),

@@ -1,18 +1,61 @@
 //! Admission: what is added to objects, and what is refused although it is valid.
+//!
+//! The plugins are those that are on by default in Kubernetes 1.36, and NodeRestriction, in upstream's
+//! order (`pkg/kubeapiserver/options/plugins.go`):
+//!
+//! | plugin | mutates | validates |
+//! |---|---|---|
+//! | NamespaceLifecycle | [`namespace_lifecycle`] | |
+//! | LimitRanger | [`limit_ranger`] | [`limit_ranger`] |
+//! | ServiceAccount | [`pods`] | [`pods`] |
+//! | NodeRestriction | [`node_restriction`] | |
+//! | TaintNodesByCondition | [`nodes`] | |
+//! | PodSecurity | | [`pod_security`] |
+//! | Priority | [`pods`] | [`pods`] |
+//! | DefaultTolerationSeconds | [`pods`] | |
+//! | DefaultStorageClass | [`classes`] | |
+//! | StorageObjectInUseProtection | [`storage`] | |
+//! | PersistentVolumeClaimResize | | [`storage`] |
+//! | RuntimeClass | [`runtime_class`] | [`runtime_class`] |
+//! | CertificateApproval, CertificateSigning, CertificateSubjectRestriction | | [`certificates`] |
+//! | DefaultIngressClass | [`classes`] | |
+//! | PodTopologyLabels | [`nodes`] | |
+//! | PodResizeValidator | | [`nodes`] |
+//! | MutatingAdmissionPolicy, MutatingAdmissionWebhook | at the end | |
+//! | ValidatingAdmissionPolicy, ValidatingAdmissionWebhook | | at the end |
+//! | ResourceQuota | | [`quota`], last |
+//!
+//! On by default as well, but without effect as long as their feature gates are off: PodGroupProtection,
+//! PodGroupWorkloadExists, JobValidation, ClusterTrustBundleAttest. NodeDeclaredFeatureValidator is missing:
+//! no node here declares features.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::object::{finalizers, meta, set_finalizers};
+use crate::call::Call;
 use crate::status::ApiError;
 
 mod attributes;
+mod certificates;
+mod classes;
+pub(crate) mod dynamic;
+mod limit_ranger;
+mod lookup;
 mod namespace_lifecycle;
 mod node_restriction;
+mod nodes;
+mod pod_security;
 mod pods;
+mod policy;
+pub(crate) mod quota;
+mod references;
+mod runtime_class;
+pub(crate) mod service_addresses;
 pub(crate) mod services;
+mod storage;
+mod webhook;
 
 pub(crate) use attributes::{Attributes, ObjectKind};
-pub(crate) use node_restriction::check_token;
+use dynamic::Reinvocation;
 
 /// What is about to happen to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,94 +113,70 @@ impl Drop for Reservation {
 
 /// The mutating plugins, in upstream's order. They may change `object`, which is in the request's version.
 pub(crate) async fn admit(attributes: &Attributes<'_>, object: &mut Value) -> Result<(), ApiError> {
-    namespace_lifecycle::admit(attributes, object).await?;
-    node_restriction::admit(attributes, object)?;
-    if !attributes.subresource.is_empty() {
-        return Ok(());
-    }
-    let kind = &attributes.call.kind;
-    match (kind.group.as_ref(), kind.kind.as_ref(), attributes.operation) {
-        ("", "Pod", Operation::Create) => {
-            pods::service_account(attributes.call, object).await?;
-            pods::tolerations(object);
-            pods::priority(attributes, object).await?;
-        }
-        ("", "Pod", Operation::Update) => {
-            pods::tolerations(object);
-            pods::priority(attributes, object).await?;
-        }
-        ("", "Node", Operation::Create) => taint_new_node(object),
-        ("", "PersistentVolumeClaim", Operation::Create) => protect(object, "kubernetes.io/pvc-protection"),
-        ("", "PersistentVolume", Operation::Create) => protect(object, "kubernetes.io/pv-protection"),
-        _ => {}
+    let mut reinvocation = Reinvocation::default();
+    admit_builtin(attributes, object).await?;
+    dynamic::mutate(attributes, object, &mut reinvocation).await?;
+    if reinvocation.again() {
+        admit_builtin(attributes, object).await?;
+        dynamic::mutate(attributes, object, &mut reinvocation).await?;
     }
     Ok(())
 }
 
-/// TaintNodesByCondition: nothing runs on a node before it has said that it is ready.
-fn taint_new_node(node: &mut Value) {
-    const KEY: &str = "node.kubernetes.io/not-ready";
-    let taints = node["spec"]["taints"].as_array().cloned().unwrap_or_default();
-    if taints.iter().any(|taint| taint["key"] == KEY && taint["effect"] == "NoSchedule") {
-        return;
-    }
-    let mut taints = taints;
-    taints.push(json!({"key": KEY, "effect": "NoSchedule"}));
-    node["spec"]["taints"] = Value::Array(taints);
-}
-
-/// StorageObjectInUseProtection: volumes outlive their users.
-fn protect(object: &mut Value, finalizer: &str) {
-    let mut names = finalizers(object);
-    if !names.iter().any(|name| name == finalizer) {
-        names.push(finalizer.to_owned());
-        set_finalizers(object, &names);
-    }
+async fn admit_builtin(attributes: &Attributes<'_>, object: &mut Value) -> Result<(), ApiError> {
+    namespace_lifecycle::admit(attributes, object).await?;
+    limit_ranger::admit(attributes, object);
+    pods::service_account(attributes, object).await?;
+    node_restriction::admit(attributes, object)?;
+    nodes::taint(attributes, object);
+    pods::priority(attributes, object).await?;
+    pods::tolerations(attributes, object);
+    classes::admit(attributes, object);
+    storage::protect(attributes, object);
+    runtime_class::admit(attributes, object).await?;
+    nodes::label(attributes, object);
+    Ok(())
 }
 
 /// What storage takes for a new or changed object before validating plugins see it: addresses, ports.
 /// They are written into `object`, which like `old` is in the stored version.
-pub(crate) fn allocate(
+pub(crate) async fn allocate(
     attributes: &Attributes<'_>,
     object: &mut Value,
     old: Option<&Value>,
 ) -> Result<Reservation, ApiError> {
     if attributes.is("", "services") {
-        return services::allocate(attributes, object, old);
+        return services::allocate(attributes, object, old).await;
     }
     Ok(Reservation::default())
+}
+
+/// What is given back before the delete of an object is answered.
+pub(crate) async fn after_delete(call: &Call, object: &Value) {
+    if call.kind.group.is_empty() && call.kind.kind == "Service" {
+        let addresses = services::addresses_of(object);
+        service_addresses::release(call.server.clone(), addresses).await;
+    }
 }
 
 /// The validating plugins, in upstream's order. `object` is complete and valid, in the request's version.
 pub(crate) async fn validate(attributes: &Attributes<'_>, object: &Value) -> Result<Reservation, ApiError> {
     let call = attributes.call;
-    if !attributes.subresource.is_empty()
-        || matches!(attributes.operation, Operation::Delete | Operation::Connect)
+    if matches!(attributes.operation, Operation::Create | Operation::Update)
+        && attributes.subresource.is_empty()
+        && call.kind.group == "rbac.authorization.k8s.io"
     {
-        return Ok(Reservation::default());
+        crate::authz::request::check_escalation(call, object, attributes.old)?;
     }
-    match (call.kind.group.as_ref(), call.kind.kind.as_ref()) {
-        ("rbac.authorization.k8s.io", _) => {
-            crate::authz::request::check_escalation(call, object, attributes.old)?;
-        }
-        ("scheduling.k8s.io", "PriorityClass") => one_default_class(attributes, object)?,
-        _ => {}
-    }
-    Ok(Reservation::default())
-}
-
-fn one_default_class(attributes: &Attributes<'_>, class: &Value) -> Result<(), ApiError> {
-    if class["globalDefault"] != true {
-        return Ok(());
-    }
-    match pods::default_class(attributes.call) {
-        Some(other) if meta(&other, "name") != meta(class, "name") => {
-            let why = format!(
-                "PriorityClass {} is already marked as default. Only one default can exist",
-                meta(&other, "name")
-            );
-            Err(attributes.forbidden(class, why))
-        }
-        _ => Ok(()),
-    }
+    limit_ranger::validate(attributes, object)?;
+    pods::check_service_account(attributes, object).await?;
+    pod_security::validate(attributes, object).await?;
+    pods::check_class(attributes, object)?;
+    storage::check_resize(attributes, object)?;
+    runtime_class::validate(attributes, object).await?;
+    certificates::validate(attributes, object)?;
+    nodes::check_resize(attributes, object)?;
+    dynamic::validate(attributes, object).await?;
+    // Last: what is refused by anybody else must not be charged.
+    quota::validate(attributes, object).await
 }

@@ -1,8 +1,12 @@
 //! What is added to pods: service account, tolerations, priority.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use super::{Attributes, Operation};
+use super::lookup::{PRIORITY_CLASSES, SERVICE_ACCOUNTS};
+use super::{Attributes, Operation, references};
 use crate::call::Call;
 use crate::object::meta;
 use crate::status::ApiError;
@@ -14,17 +18,21 @@ const TOKEN_VOLUME: &str = "kube-api-access-";
 const TOKEN_SECONDS: i64 = 3607;
 const ENFORCE_SECRETS: &str = "kubernetes.io/enforce-mountable-secrets";
 
-fn forbidden(call: &Call, pod: &Value, why: &str) -> ApiError {
-    ApiError::forbidden(&call.kind.group, &call.kind.plural, meta(pod, "name"), why)
+/// How often, and how far apart, the default account of a new namespace is looked for.
+const ATTEMPTS: usize = 10;
+const INTERVAL: Duration = Duration::from_millis(150);
+
+fn is_mirror(pod: &Value) -> bool {
+    pod["metadata"]["annotations"].get(MIRROR).is_some()
 }
 
 /// ServiceAccount: the account, its pull secrets, and the volume with its token.
-pub(super) async fn service_account(call: &Call, pod: &mut Value) -> Result<(), ApiError> {
-    if pod["metadata"]["annotations"].get(MIRROR).is_some() {
-        if !pod["spec"]["serviceAccountName"].as_str().unwrap_or_default().is_empty() {
-            return Err(forbidden(call, pod, "a mirror pod may not reference service accounts"));
-        }
+pub(super) async fn service_account(attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), ApiError> {
+    if attributes.operation != Operation::Create || !attributes.is("", "pods") {
         return Ok(());
+    }
+    if is_mirror(pod) {
+        return check_service_account(attributes, pod).await;
     }
     let text = |field: &str| pod["spec"][field].as_str().unwrap_or_default();
     // The deprecated alias counts where the name itself is missing.
@@ -36,67 +44,164 @@ pub(super) async fn service_account(call: &Call, pod: &mut Value) -> Result<(), 
     let name = if given.is_empty() { "default".to_owned() } else { given.to_owned() };
     pod["spec"]["serviceAccountName"] = name.clone().into();
     pod["spec"]["serviceAccount"] = name.clone().into();
-    let namespace = call.info.namespace.as_str();
-    let registry = call.server.registry();
-    let Some(kind) = registry.resource("", "v1", "serviceaccounts") else { return Ok(()) };
-    let mut found = call.server.cached(kind, namespace, &name);
-    if found.is_none() {
-        found = call.server.current(kind, namespace, &name).await?;
-    }
-    let Some(found) = found else {
-        let why =
-            format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
-        return Err(forbidden(call, pod, &why));
-    };
-    let account = found.try_value()?;
-    limit_secrets(call, pod, &account)?;
-    if pod["spec"]["imagePullSecrets"].as_array().is_none_or(Vec::is_empty)
-        && let Some(secrets) = account["imagePullSecrets"].as_array().filter(|secrets| !secrets.is_empty())
-    {
-        pod["spec"]["imagePullSecrets"] = json!(secrets);
-    }
-    let automount = pod["spec"]["automountServiceAccountToken"].as_bool();
-    if automount.or_else(|| account["automountServiceAccountToken"].as_bool()).unwrap_or(true) {
+    let account = account(attributes, pod, &name).await?;
+    if pod["spec"]["automountServiceAccountToken"].as_bool().or(account.automount).unwrap_or(true) {
         mount_token(&mut pod["spec"]);
     }
-    Ok(())
+    if pod["spec"]["imagePullSecrets"].as_array().is_none_or(Vec::is_empty)
+        && !account.pull_secrets.is_empty()
+    {
+        let secrets = account.pull_secrets.iter().map(|name| json!({"name": name}));
+        pod["spec"]["imagePullSecrets"] = secrets.collect();
+    }
+    check_service_account(attributes, pod).await
 }
 
-/// Accounts that list their secrets may say that pods use no others.
-fn limit_secrets(call: &Call, pod: &Value, account: &Value) -> Result<(), ApiError> {
-    let enforced = account["metadata"]["annotations"][ENFORCE_SECRETS].as_str();
-    if !matches!(enforced, Some("1" | "t" | "T" | "true" | "TRUE" | "True")) {
-        return Ok(());
-    }
-    let account_name = meta(account, "name");
-    let allowed =
-        |name: &str| account["secrets"].as_array().into_iter().flatten().any(|secret| secret["name"] == name);
-    let spec = &pod["spec"];
-    for volume in spec["volumes"].as_array().into_iter().flatten() {
-        if let Some(name) = volume["secret"]["secretName"].as_str().filter(|name| !allowed(name)) {
-            let why = format!(
-                "volume with secret.secretName={name:?} is not allowed because service account {account_name} does not reference that secret"
-            );
-            return Err(forbidden(call, pod, &why));
+/// What a service account says about its pods.
+struct Account {
+    automount: Option<bool>,
+    pull_secrets: Vec<String>,
+    /// The secrets that pods may use, if they may use no others.
+    mountable: Option<Vec<String>>,
+}
+
+impl Account {
+    fn parse(account: &Value) -> Self {
+        let names = |field: &str| {
+            let list = account[field].as_array().into_iter().flatten();
+            list.filter_map(|item| item["name"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+        };
+        let enforced = account["metadata"]["annotations"][ENFORCE_SECRETS].as_str();
+        let enforced = matches!(enforced, Some("1" | "t" | "T" | "true" | "TRUE" | "True"));
+        Self {
+            automount: account["automountServiceAccountToken"].as_bool(),
+            pull_secrets: names("imagePullSecrets"),
+            mountable: enforced.then(|| names("secrets")),
         }
     }
-    for (list, word) in [("initContainers", "init container"), ("containers", "container")] {
-        for container in spec[list].as_array().into_iter().flatten() {
-            for env in container["env"].as_array().into_iter().flatten() {
-                if let Some(name) =
-                    env["valueFrom"]["secretKeyRef"]["name"].as_str().filter(|name| !allowed(name))
-                {
-                    let why = format!(
-                        "{word} {} with envVar {} referencing secret.secretName={name:?} is not allowed because service account {account_name} does not reference that secret",
-                        container["name"].as_str().unwrap_or_default(),
-                        env["name"].as_str().unwrap_or_default(),
-                    );
-                    return Err(forbidden(call, pod, &why));
+}
+
+/// The account of that name. The default one is made by a controller, which may need a moment.
+async fn account(attributes: &Attributes<'_>, pod: &Value, name: &str) -> Result<Arc<Account>, ApiError> {
+    let namespace = attributes.namespace;
+    let attempts = if name == "default" { ATTEMPTS } else { 1 };
+    for attempt in 0..attempts {
+        if attempt > 0 {
+            tokio::time::sleep(INTERVAL).await;
+        }
+        if let Some(entry) = SERVICE_ACCOUNTS.get(attributes.call, namespace, name).await? {
+            return Ok(entry.parsed(Account::parse));
+        }
+    }
+    let why =
+        format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+    Err(attributes.forbidden(pod, why))
+}
+
+/// What pods may use of their account.
+pub(super) async fn check_service_account(attributes: &Attributes<'_>, pod: &Value) -> Result<(), ApiError> {
+    if !attributes.is_resource("", "pods") {
+        return Ok(());
+    }
+    let ephemeral = match (attributes.operation, attributes.subresource) {
+        (Operation::Create, "") => false,
+        (Operation::Update, "ephemeralcontainers") => true,
+        _ => return Ok(()),
+    };
+    let name = pod["spec"]["serviceAccountName"].as_str().unwrap_or_default();
+    if !ephemeral && is_mirror(pod) {
+        return match mirror_fault(pod, name) {
+            Some(why) => Err(attributes.forbidden(pod, why)),
+            None => Ok(()),
+        };
+    }
+    if name.is_empty() {
+        let why =
+            format!("no service account specified for pod {}/{}", attributes.namespace, meta(pod, "name"));
+        return Err(attributes.forbidden(pod, why));
+    }
+    let account = account(attributes, pod, name).await?;
+    let Some(mountable) = &account.mountable else { return Ok(()) };
+    let fault = secret_fault(&pod["spec"], name, &account, mountable, ephemeral);
+    match fault {
+        None => Ok(()),
+        // Upstream forgets to say "forbidden" here.
+        Some(why) if ephemeral => {
+            Err(ApiError { code: 500, reason: "".into(), ..ApiError::bad_request(why) })
+        }
+        Some(why) => Err(attributes.forbidden(pod, why)),
+    }
+}
+
+fn mirror_fault(pod: &Value, account: &str) -> Option<&'static str> {
+    if !account.is_empty() {
+        return Some("a mirror pod may not reference service accounts");
+    }
+    if references::has_secrets(pod) {
+        return Some("a mirror pod may not reference secrets");
+    }
+    let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    let mut sources =
+        volumes.flat_map(|volume| volume["projected"]["sources"].as_array().into_iter().flatten());
+    sources
+        .any(|source| source["serviceAccountToken"].is_object())
+        .then_some("a mirror pod may not use ServiceAccountToken volume projections")
+}
+
+/// The first secret that the account does not allow.
+fn secret_fault(
+    spec: &Value,
+    account_name: &str,
+    account: &Account,
+    mountable: &[String],
+    ephemeral: bool,
+) -> Option<String> {
+    let refused = |name: &Value| {
+        let name = name.as_str().unwrap_or_default();
+        (!mountable.iter().any(|known| known == name)).then(|| name.to_owned())
+    };
+    let tail = format!("is not allowed because service account {account_name} does not reference that");
+    let items = |list: &'_ Value| list.as_array().cloned().unwrap_or_default();
+    if !ephemeral {
+        for volume in items(&spec["volumes"]).iter().filter(|volume| volume["secret"].is_object()) {
+            if let Some(name) = refused(&volume["secret"]["secretName"]) {
+                return Some(format!("volume with secret.secretName=\"{name}\" {tail} secret"));
+            }
+        }
+    }
+    let lists: &[(&str, &str)] = if ephemeral {
+        &[("ephemeralContainers", "ephemeral container")]
+    } else {
+        &[("initContainers", "init container"), ("containers", "container")]
+    };
+    for (field, word) in lists {
+        for container in items(&spec[*field]) {
+            let who = format!("{word} {}", container["name"].as_str().unwrap_or_default());
+            for env in items(&container["env"]) {
+                let key = &env["valueFrom"]["secretKeyRef"];
+                if let Some(name) = refused(&key["name"]).filter(|_| key.is_object()) {
+                    let env = env["name"].as_str().unwrap_or_default();
+                    return Some(format!(
+                        "{who} with envVar {env} referencing secret.secretName=\"{name}\" {tail} secret"
+                    ));
+                }
+            }
+            for source in items(&container["envFrom"]) {
+                let secret = &source["secretRef"];
+                if let Some(name) = refused(&secret["name"]).filter(|_| secret.is_object()) {
+                    return Some(format!(
+                        "{who} with envFrom referencing secret.secretName=\"{name}\" {tail} secret"
+                    ));
                 }
             }
         }
     }
-    Ok(())
+    let pull_secrets = if ephemeral { Vec::new() } else { items(&spec["imagePullSecrets"]) };
+    pull_secrets.iter().enumerate().find_map(|(index, secret)| {
+        let name = secret["name"].as_str().unwrap_or_default();
+        let known = account.pull_secrets.iter().any(|known| known == name);
+        (!known).then(|| format!("imagePullSecrets[{index}].name=\"{name}\" {tail} imagePullSecret"))
+    })
 }
 
 fn mount_token(spec: &mut Value) {
@@ -138,13 +243,17 @@ fn token_volume(name: &str) -> Value {
 }
 
 /// DefaultTolerationSeconds: five minutes on a node that fails.
-pub(super) fn tolerations(pod: &mut Value) {
+pub(super) fn tolerations(attributes: &Attributes<'_>, pod: &mut Value) {
+    if !is_written_pod(attributes) {
+        return;
+    }
+    let covers = |toleration: &Value, key: &str| {
+        let text = |field: &str| toleration[field].as_str().unwrap_or_default();
+        matches!(text("effect"), "" | "NoExecute") && (text("key") == key || text("key").is_empty())
+    };
+    let given = pod["spec"]["tolerations"].as_array().cloned().unwrap_or_default();
     for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {
-        let tolerated = pod["spec"]["tolerations"].as_array().into_iter().flatten().any(|toleration| {
-            let text = |field: &str| toleration[field].as_str().unwrap_or_default();
-            matches!(text("effect"), "" | "NoExecute") && (text("key") == key || text("key").is_empty())
-        });
-        if !tolerated {
+        if !given.iter().any(|toleration| covers(toleration, key)) {
             let toleration =
                 json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
             push(&mut pod["spec"]["tolerations"], toleration);
@@ -152,66 +261,100 @@ pub(super) fn tolerations(pod: &mut Value) {
     }
 }
 
+fn is_written_pod(attributes: &Attributes<'_>) -> bool {
+    matches!(attributes.operation, Operation::Create | Operation::Update) && attributes.is("", "pods")
+}
+
+/// A PriorityClass, parsed.
+struct Class {
+    name: String,
+    value: i64,
+    policy: Option<String>,
+    is_default: bool,
+}
+
+impl Class {
+    fn parse(class: &Value) -> Self {
+        Self {
+            name: meta(class, "name").to_owned(),
+            value: class["value"].as_i64().unwrap_or(0),
+            policy: class["preemptionPolicy"].as_str().map(str::to_owned),
+            is_default: class["globalDefault"] == true,
+        }
+    }
+}
+
 /// Priority: from the class, or the default class.
 pub(super) async fn priority(attributes: &Attributes<'_>, pod: &mut Value) -> Result<(), ApiError> {
-    let (call, old) = (attributes.call, attributes.old);
+    if !is_written_pod(attributes) {
+        return Ok(());
+    }
     if attributes.operation == Operation::Update {
-        if let Some(priority) = old.and_then(|old| old["spec"].get("priority"))
-            && pod["spec"].get("priority").is_none()
-        {
-            pod["spec"]["priority"] = priority.clone();
+        for field in ["priority", "preemptionPolicy"] {
+            if let Some(value) = attributes.old.and_then(|old| old["spec"].get(field))
+                && pod["spec"].get(field).is_none()
+            {
+                pod["spec"][field] = value.clone();
+            }
         }
         return Ok(());
     }
-    let name = pod["spec"]["priorityClassName"].as_str().unwrap_or_default().to_owned();
-    let class =
-        if name.is_empty() { default_class(call) } else { Some(named_class(call, pod, &name).await?) };
-    let (value, policy) = match &class {
-        Some(class) => (
-            class["value"].as_i64().unwrap_or(0),
-            class["preemptionPolicy"].as_str().unwrap_or("PreemptLowerPriority"),
-        ),
-        None => (0, "PreemptLowerPriority"),
+    let name = pod["spec"]["priorityClassName"].as_str().unwrap_or_default();
+    let class = if name.is_empty() {
+        default_class(attributes.call)
+    } else {
+        let entry = PRIORITY_CLASSES.get(attributes.call, "", name).await?;
+        let missing = || attributes.forbidden(pod, format!("no PriorityClass with name {name} was found"));
+        Some(entry.ok_or_else(missing)?.parsed(Class::parse))
     };
-    if let Some(class) = class.as_ref().filter(|_| name.is_empty()) {
-        pod["spec"]["priorityClassName"] = meta(class, "name").into();
-    }
+    let (value, policy) = match &class {
+        Some(class) => (class.value, class.policy.as_deref()),
+        None => (0, Some("PreemptLowerPriority")),
+    };
     if let Some(given) = pod["spec"]["priority"].as_i64().filter(|given| *given != value) {
         let why = format!(
             "the integer value of priority ({given}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name"
         );
-        return Err(forbidden(call, pod, &why));
+        return Err(attributes.forbidden(pod, why));
     }
-    pod["spec"]["priority"] = value.into();
-    if let Some(given) = pod["spec"]["preemptionPolicy"].as_str().filter(|given| *given != policy) {
+    if let (Some(given), Some(policy)) = (pod["spec"]["preemptionPolicy"].as_str(), policy)
+        && given != policy
+    {
         let why = format!(
             "the string value of PreemptionPolicy ({given}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
         );
-        return Err(forbidden(call, pod, &why));
+        return Err(attributes.forbidden(pod, why));
     }
-    pod["spec"]["preemptionPolicy"] = policy.into();
+    if let Some(class) = class.as_ref().filter(|_| name.is_empty()) {
+        pod["spec"]["priorityClassName"] = class.name.as_str().into();
+    }
+    pod["spec"]["priority"] = value.into();
+    if let Some(policy) = policy {
+        pod["spec"]["preemptionPolicy"] = policy.into();
+    }
     Ok(())
 }
 
 /// The default class with the lowest value, should there be several.
-pub(super) fn default_class(call: &Call) -> Option<Value> {
-    let registry = call.server.registry();
-    let kind = registry.resource("scheduling.k8s.io", "v1", "priorityclasses")?;
-    let resource = call.server.cache_of(kind).resource(&kind.storage.dir)?;
-    let classes = resource.snapshot(0).objects;
-    let defaults =
-        classes.values().map(|entry| entry.to_value()).filter(|class| class["globalDefault"] == true);
-    defaults.min_by_key(|class| class["value"].as_i64().unwrap_or(0))
+fn default_class(call: &Call) -> Option<Arc<Class>> {
+    let classes = PRIORITY_CLASSES.list(call, "").into_iter().map(|entry| entry.parsed(Class::parse));
+    classes.filter(|class| class.is_default).min_by_key(|class| class.value)
 }
 
-async fn named_class(call: &Call, pod: &Value, name: &str) -> Result<Value, ApiError> {
-    let registry = call.server.registry();
-    let kind =
-        registry.resource("scheduling.k8s.io", "v1", "priorityclasses").ok_or_else(ApiError::no_such_path)?;
-    if let Some(entry) = call.server.cached(kind, "", name) {
-        return Ok(entry.to_value());
+/// There is one default class at most.
+pub(super) fn check_class(attributes: &Attributes<'_>, class: &Value) -> Result<(), ApiError> {
+    let written = matches!(attributes.operation, Operation::Create | Operation::Update);
+    if !written || !attributes.is("scheduling.k8s.io", "priorityclasses") || class["globalDefault"] != true {
+        return Ok(());
     }
-    let entry = call.server.current(kind, "", name).await?;
-    let missing = || forbidden(call, pod, &format!("no PriorityClass with name {name} was found"));
-    entry.map(|entry| entry.to_value()).ok_or_else(missing)
+    match default_class(attributes.call) {
+        Some(other) if attributes.operation == Operation::Create || other.name != meta(class, "name") => {
+            let why = format!(
+                "PriorityClass {} is already marked as default. Only one default can exist",
+                other.name
+            );
+            Err(attributes.forbidden(class, why))
+        }
+        _ => Ok(()),
+    }
 }

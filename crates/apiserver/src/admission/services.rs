@@ -9,10 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use schema::field::{Error, ErrorList, Path};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
-use super::{Attributes, Operation, Reservation};
+use super::service_addresses::{self as addresses, Range};
+use super::{Attributes, Reservation};
 use crate::call::Call;
 use crate::object::meta;
+use crate::server::Inner;
 use crate::status::ApiError;
 
 const KEYS: &str = "/registry/services/";
@@ -20,6 +23,8 @@ const KEYS: &str = "/registry/services/";
 const NODE_PORTS: std::ops::RangeInclusive<i64> = 30000..=32767;
 /// Explicit choices of the lower part are less likely to collide with drawn ones (KEP-3070, KEP-3668).
 const PORT_BAND: i64 = 86;
+
+const TAKEN: &str = "provided IP is already allocated";
 
 /// A port as services take it: the same number may serve two protocols.
 type PortKey = (i64, String);
@@ -34,6 +39,8 @@ struct Taken {
     /// Held by writes that are not in the cache yet.
     reserved_addresses: BTreeSet<Ipv4Addr>,
     reserved_ports: BTreeSet<PortKey>,
+    /// Given up, and still claimed by an IPAddress.
+    freed: Vec<Ipv4Addr>,
 }
 
 #[derive(Default, Clone, PartialEq)]
@@ -44,25 +51,35 @@ struct Holding {
 
 /// Hands out addresses and ports.
 pub(crate) struct Allocator {
-    base: u32,
-    size: u32,
+    /// The cluster's own range.
+    cidr: String,
+    first: Ipv4Addr,
     taken: Mutex<Taken>,
+    /// Wakes whoever takes [`Allocator::take_freed`].
+    pub freed: Arc<Notify>,
 }
 
 impl Allocator {
     /// Over a range such as `10.96.0.0/16`.
     pub fn new(cidr: &str) -> Result<Self, String> {
-        let bad = || format!("{cidr:?} is no IPv4 range such as 10.96.0.0/16");
-        let (base, bits) = cidr.split_once('/').ok_or_else(bad)?;
-        let base: Ipv4Addr = base.parse().map_err(|_| bad())?;
-        let bits: u32 = bits.parse().ok().filter(|bits| (8..=28).contains(bits)).ok_or_else(bad)?;
-        let size = 1u32 << (32 - bits);
-        Ok(Self { base: u32::from(base) & !(size - 1), size, taken: Mutex::default() })
+        let range = Range::parse(cidr).filter(|range| (4..=1 << 24).contains(&range.size));
+        let range = range.ok_or_else(|| format!("{cidr:?} is no IPv4 range such as 10.96.0.0/16"))?;
+        Ok(Self {
+            cidr: cidr.to_owned(),
+            first: Ipv4Addr::from(range.base + 1),
+            taken: Mutex::default(),
+            freed: Arc::default(),
+        })
     }
 
     /// The first address: the `kubernetes` service's.
     pub fn first(&self) -> Ipv4Addr {
-        Ipv4Addr::from(self.base + 1)
+        self.first
+    }
+
+    /// The cluster's own range.
+    pub fn cidr(&self) -> &str {
+        &self.cidr
     }
 
     /// Takes over a change of the cache.
@@ -74,6 +91,7 @@ impl Allocator {
             .and_then(|value| serde_json::from_slice::<Value>(value).ok())
             .map(|service| Holding::of(&service));
         let mut taken = self.lock();
+        let mut free = Vec::new();
         if let Some(old) = taken.services.remove(key) {
             for address in &old.addresses {
                 taken.addresses.remove(address);
@@ -81,12 +99,33 @@ impl Allocator {
             for port in &old.ports {
                 taken.ports.remove(port);
             }
+            free = old.addresses;
         }
         if let Some(holding) = holding {
             taken.addresses.extend(&holding.addresses);
             taken.ports.extend(holding.ports.iter().cloned());
             taken.services.insert(key.to_owned(), holding);
         }
+        free.retain(|address| !taken.addresses.contains(address));
+        if !free.is_empty() {
+            taken.freed.extend(free);
+            self.freed.notify_one();
+        }
+    }
+
+    /// The addresses that services have given up since the last call.
+    pub fn take_freed(&self) -> Vec<Ipv4Addr> {
+        std::mem::take(&mut self.lock().freed)
+    }
+
+    /// The storage key and address of every service that has one.
+    pub fn held(&self) -> Vec<(String, Ipv4Addr)> {
+        let taken = self.lock();
+        let pairs = taken
+            .services
+            .iter()
+            .flat_map(|(key, holding)| holding.addresses.iter().map(move |address| (key.clone(), *address)));
+        pairs.collect()
     }
 
     /// Forgets everything: the cache starts over.
@@ -101,35 +140,48 @@ impl Allocator {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn contains(&self, address: Ipv4Addr) -> bool {
-        let offset = u32::from(address).wrapping_sub(self.base);
-        offset > 0 && offset < self.size - 1
+    /// Whether a stored service has the address.
+    pub fn is_held(&self, address: Ipv4Addr) -> bool {
+        self.lock().addresses.contains(&address)
+    }
+
+    /// Whether a stored service has the address, or one that is being written.
+    pub fn is_taken(&self, address: Ipv4Addr) -> bool {
+        let taken = self.lock();
+        taken.addresses.contains(&address) || taken.reserved_addresses.contains(&address)
     }
 
     /// Reserves the address asked for.
-    fn take_address(&self, address: Ipv4Addr) -> Result<(), &'static str> {
-        if !self.contains(address) {
+    fn take_address(&self, ranges: &[Range], address: Ipv4Addr) -> Result<(), &'static str> {
+        if !ranges.iter().any(|range| range.contains(address)) {
             return Err("the provided network does not match the current range");
         }
         let mut taken = self.lock();
         if taken.addresses.contains(&address) || !taken.reserved_addresses.insert(address) {
-            return Err("provided IP is already allocated");
+            return Err(TAKEN);
         }
         Ok(())
     }
 
-    /// Reserves any address, from the upper part of the range first.
-    fn draw_address(&self) -> Option<Ipv4Addr> {
-        // KEP-3070: min(max(16, size / 16), 256) addresses are left to explicit choices.
-        let band = (self.size / 16).clamp(16, 256).min(self.size / 2);
+    /// Reserves any address, from the upper part of each range first.
+    fn draw_address(&self, ranges: &[Range]) -> Option<Ipv4Addr> {
         let mut taken = self.lock();
-        for (low, high) in [(band + 1, self.size - 1), (1, band + 1)] {
-            let span = high - low;
-            let start = base::rng::below(u64::from(span)) as u32;
-            for step in 0..span {
-                let address = Ipv4Addr::from(self.base + low + (start + step) % span);
-                if !taken.addresses.contains(&address) && taken.reserved_addresses.insert(address) {
-                    return Some(address);
+        for range in ranges.iter().filter(|range| range.size > 2) {
+            // KEP-3070: min(max(16, size / 16), 256) addresses are left to explicit choices; none of small
+            // ranges.
+            let hosts = range.size - 2;
+            let band = if hosts <= 16 { 0 } else { (hosts / 16).clamp(16, 256) };
+            for (low, high) in [(band + 1, range.size - 1), (1, band + 1)] {
+                let span = high.saturating_sub(low);
+                if span == 0 {
+                    continue;
+                }
+                let start = base::rng::below(u64::from(span)) as u32;
+                for step in 0..span {
+                    let address = Ipv4Addr::from(range.base + low + (start + step) % span);
+                    if !taken.addresses.contains(&address) && taken.reserved_addresses.insert(address) {
+                        return Some(address);
+                    }
                 }
             }
         }
@@ -204,89 +256,127 @@ impl Holding {
     }
 }
 
+/// The addresses that a service has.
+pub(super) fn addresses_of(service: &Value) -> Vec<Ipv4Addr> {
+    Holding::of(service).addresses
+}
+
 fn protocol(port: &Value) -> String {
     port["protocol"].as_str().unwrap_or("TCP").to_owned()
 }
 
 /// Reserves what a new or changed service needs, and writes it into the service.
-pub(super) fn allocate(
+pub(super) async fn allocate(
     attributes: &Attributes<'_>,
     service: &mut Value,
     old: Option<&Value>,
 ) -> Result<Reservation, ApiError> {
-    let (call, operation) = (attributes.call, attributes.operation);
-    let allocator = &call.server.services;
+    let call = attributes.call;
+    if service["spec"]["type"] == "ExternalName" || addresses::is_malformed(&service["spec"]) {
+        return Ok(Reservation::default());
+    }
     let before = old.map(Holding::of).unwrap_or_default();
-    let mut held = Holding::default();
-    let result = fill(call, allocator, operation, service, &before, &mut held);
-    let mut reservation = Reservation::default();
-    let owner: Arc<Allocator> = allocator.clone();
-    if result.is_err() || attributes.dry_run {
-        owner.release(&held);
-    } else {
-        // The cache knows of the write by the time it is answered, so the reservation ends either way.
-        reservation.when_done(move || owner.release(&held));
-    }
-    result.map(|()| reservation)
-}
-
-fn fill(
-    call: &Call,
-    allocator: &Allocator,
-    operation: Operation,
-    service: &mut Value,
-    before: &Holding,
-    held: &mut Holding,
-) -> Result<(), ApiError> {
+    // Dropped, it gives back whatever has been reserved by then.
+    let mut held = Held { server: call.server.clone(), holding: Holding::default() };
     let name = meta(service, "name").to_owned();
+    if let Err(errors) = addresses::families(service, old) {
+        return Err(call.invalid(&name, &errors));
+    }
+    fill_address(attributes, &name, &mut service["spec"], &before, &mut held.holding).await?;
     let kind = service["spec"]["type"].as_str().unwrap_or("ClusterIP").to_owned();
-    if kind == "ExternalName" {
-        return Ok(());
-    }
-    fill_address(call, allocator, &name, &mut service["spec"], before, held)?;
-    if operation == Operation::Create || service["spec"].get("ipFamilies").is_none() {
-        fill_families(&mut service["spec"]);
-    }
     let wants_ports = kind == "NodePort"
         || (kind == "LoadBalancer"
             && service["spec"]["allocateLoadBalancerNodePorts"].as_bool().unwrap_or(true));
-    fill_ports(call, allocator, &name, &mut service["spec"], before, held, wants_ports)?;
-    fill_health_port(allocator, &mut service["spec"], before, held, &kind)
+    let (allocator, holding) = (&call.server.services, &mut held.holding);
+    fill_ports(call, allocator, &name, &mut service["spec"], &before, holding, wants_ports)?;
+    fill_health_port(allocator, &mut service["spec"], &before, holding, &kind)?;
+    let mut reservation = Reservation::default();
+    if !attributes.dry_run {
+        // The cache knows of the write by the time it is answered, so the reservation ends either way.
+        reservation.when_done(move || drop(held));
+    }
+    Ok(reservation)
 }
 
-fn fill_address(
-    call: &Call,
-    allocator: &Allocator,
+/// What is reserved for one write.
+struct Held {
+    server: Arc<Inner>,
+    holding: Holding,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.server.services.release(&self.holding);
+        let lost: Vec<Ipv4Addr> = std::mem::take(&mut self.holding.addresses)
+            .into_iter()
+            .filter(|address| !self.server.services.is_taken(*address))
+            .collect();
+        if !lost.is_empty() {
+            tokio::spawn(addresses::release(self.server.clone(), lost));
+        }
+    }
+}
+
+async fn fill_address(
+    attributes: &Attributes<'_>,
     name: &str,
     spec: &mut Value,
     before: &Holding,
     held: &mut Holding,
 ) -> Result<(), ApiError> {
-    let path = Path::new("spec").child("clusterIPs");
+    let (call, dry_run) = (attributes.call, attributes.dry_run);
+    let allocator = &call.server.services;
+    let ranges = addresses::ranges(call);
     match spec["clusterIP"].as_str().unwrap_or_default() {
         "None" => {}
+        // Upstream's dry run does not look for an address either.
+        "" if dry_run && !ranges.is_empty() => {
+            let address = Ipv4Addr::from(ranges[0].base).to_string();
+            spec["clusterIPs"] = json!([address]);
+            spec["clusterIP"] = address.into();
+        }
         "" => {
-            let Some(address) = allocator.draw_address() else {
-                return Err(ApiError::internal("failed to allocate a serviceIP: range is full"));
+            let address = loop {
+                let Some(address) = allocator.draw_address(&ranges) else {
+                    let name = schema::gotext::quote(name);
+                    return Err(ApiError::internal(format!(
+                        "failed to allocate a serviceIP for Service {name}: range is full"
+                    )));
+                };
+                // Given back at the end only, so that it is not drawn again.
+                held.addresses.push(address);
+                if addresses::claim(&call.server, address, &call.info.namespace, name).await? {
+                    break address;
+                }
             };
-            held.addresses.push(address);
             spec["clusterIP"] = address.to_string().into();
             spec["clusterIPs"] = json!([address.to_string()]);
         }
         text => {
-            let shown = json!([text]);
-            let Ok(address) = text.parse::<Ipv4Addr>() else {
-                let error = Error::invalid(&path.index(0), shown, "IPv6 is not configured on this cluster");
-                return Err(invalid(call, name, error));
-            };
+            let Ok(address) = text.parse::<Ipv4Addr>() else { return Ok(()) };
             if before.addresses.contains(&address) {
                 return Ok(());
             }
-            if let Err(why) = allocator.take_address(address) {
-                let error = Error::invalid(&path, shown, format!("failed to allocate IP {address}: {why}"));
+            let shown = json!([text]);
+            let taken = allocator.take_address(&ranges, address);
+            let taken = match taken {
+                Ok(()) => {
+                    held.addresses.push(address);
+                    if dry_run || addresses::claim(&call.server, address, &call.info.namespace, name).await? {
+                        Ok(())
+                    } else {
+                        Err(TAKEN)
+                    }
+                }
+                taken => taken,
+            };
+            if let Err(why) = taken {
+                let path = Path::new("spec").child("clusterIPs");
+                let error =
+                    Error::invalid(&path, shown.clone(), format!("failed to allocate IP {address}: {why}"));
                 return Err(invalid(call, name, error));
             }
-            held.addresses.push(address);
+            spec["clusterIPs"] = shown;
         }
     }
     Ok(())
@@ -296,21 +386,6 @@ fn invalid(call: &Call, name: &str, error: Error) -> ApiError {
     let mut errors = ErrorList::new();
     errors.push(error);
     call.invalid(name, &errors)
-}
-
-fn fill_families(spec: &mut Value) {
-    if spec["ipFamilies"].as_array().is_none_or(Vec::is_empty) {
-        spec["ipFamilies"] = json!(["IPv4"]);
-    }
-    if spec["ipFamilyPolicy"].as_str().unwrap_or_default().is_empty() {
-        let headless_without_selector =
-            spec["clusterIP"] == "None" && spec["selector"].as_object().is_none_or(serde_json::Map::is_empty);
-        spec["ipFamilyPolicy"] =
-            if headless_without_selector { "RequireDualStack" } else { "SingleStack" }.into();
-        if headless_without_selector {
-            spec["ipFamilies"] = json!(["IPv4", "IPv6"]);
-        }
-    }
 }
 
 fn fill_ports(
@@ -389,24 +464,27 @@ mod tests {
     #[test]
     fn addresses_are_taken_once() {
         let allocator = Allocator::new("10.96.0.0/16").unwrap();
+        let ranges = [Range::parse("10.96.0.0/16").unwrap()];
         assert_eq!(allocator.first().to_string(), "10.96.0.1");
-        let one: Ipv4Addr = "10.96.0.40".parse().unwrap();
-        assert!(allocator.take_address(one).is_ok());
-        assert!(allocator.take_address(one).is_err());
-        assert!(allocator.take_address("10.96.0.0".parse().unwrap()).is_err());
-        assert!(allocator.take_address("10.96.255.255".parse().unwrap()).is_err());
+        let take = |text: &str| allocator.take_address(&ranges, text.parse().unwrap());
+        assert!(take("10.96.0.40").is_ok());
+        assert!(take("10.96.0.40").is_err());
+        assert!(take("10.96.0.0").is_err());
+        assert!(take("10.96.255.255").is_err());
         let service =
             br#"{"metadata":{"name":"a"},"spec":{"clusterIP":"10.96.0.41","clusterIPs":["10.96.0.41"]}}"#;
         allocator.apply("/registry/services/d/a", Some(service));
-        assert!(allocator.take_address("10.96.0.41".parse().unwrap()).is_err());
+        assert!(take("10.96.0.41").is_err());
         allocator.apply("/registry/services/d/a", None);
-        assert!(allocator.take_address("10.96.0.41".parse().unwrap()).is_ok());
+        assert_eq!(allocator.take_freed().len(), 1);
+        assert!(take("10.96.0.41").is_ok());
     }
 
     #[test]
-    fn a_small_range_is_used_up_to_the_last_address() {
+    fn small_ranges_are_used_up_to_the_last_address() {
         let allocator = Allocator::new("10.0.0.0/28").unwrap();
-        let drawn: BTreeSet<_> = std::iter::from_fn(|| allocator.draw_address()).collect();
-        assert_eq!(drawn.len(), 14);
+        let ranges = [Range::parse("10.0.0.0/28").unwrap(), Range::parse("10.0.1.0/26").unwrap()];
+        let drawn: BTreeSet<_> = std::iter::from_fn(|| allocator.draw_address(&ranges)).collect();
+        assert_eq!(drawn.len(), 14 + 62);
     }
 }

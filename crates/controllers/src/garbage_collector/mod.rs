@@ -5,7 +5,7 @@
 //! object and its owners are read from the API server.
 
 mod graph;
-mod monitor;
+pub(crate) mod monitor;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
