@@ -24,6 +24,7 @@ pub mod encryption;
 mod expiry;
 pub mod fields;
 mod handlers;
+mod health;
 pub mod kind;
 pub mod kinds;
 mod kubelet_proxy;

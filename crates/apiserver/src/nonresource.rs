@@ -7,14 +7,13 @@ use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-use crate::authn::service_account::ISSUER;
 use crate::body::Body;
-use crate::negotiate::Output;
+use crate::negotiate::{Output, unroutable};
 use crate::query::Query;
 use crate::server::Inner;
 use crate::service::plain;
 use crate::status::ApiError;
-use crate::{discovery, openapi};
+use crate::{discovery, health, openapi};
 
 /// Answers a path that names no resource.
 pub(crate) async fn handle(
@@ -34,32 +33,23 @@ pub(crate) async fn handle(
                 .headers
                 .get(http::header::ACCEPT)
                 .and_then(|value| value.to_str().ok())
-                .unwrap_or("*/*");
-            if !accept.is_empty() && !accept.contains("json") && !accept.contains("*/*") {
-                return Err(ApiError::new(
-                    406,
-                    "NotAcceptable",
-                    "406: Not Acceptable\n\nAvailable representations: application/json",
-                )
-                .about("", "", ""));
+                .unwrap_or_default();
+            if !accepts(accept, "application/json") {
+                return Err(unroutable(&["application/json"]));
             }
             Ok(Output { pretty: true, ..Output::default() }.respond(StatusCode::OK, &version()))
         }
         "/metrics" => Ok(metrics(server)),
+        "/metrics/slis" => Ok(metrics_text(crate::counters::slis())),
         "/.well-known/openid-configuration" => {
             Ok(Output::default().respond(StatusCode::OK, &openid_configuration(server)))
         }
         "/openid/v1/jwks" => {
             let accept = parts.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());
-            if accept.is_some_and(|accept| !accept.contains("jwk-set+json") && !accept.contains("*/*")) {
-                return Err(ApiError::new(
-                    406,
-                    "NotAcceptable",
-                    "406: Not Acceptable\n\nAvailable representations: application/jwk-set+json",
-                )
-                .about("", "", ""));
+            if !accepts(accept.unwrap_or_default(), "application/jwk-set+json") {
+                return Err(unroutable(&["application/jwk-set+json"]));
             }
-            let mut answer = Output::default().respond(StatusCode::OK, server.signer.jwks());
+            let mut answer = Output::default().respond(StatusCode::OK, server.authn.signer.jwks());
             answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
             Ok(answer)
         }
@@ -78,8 +68,14 @@ pub(crate) async fn handle(
         _ if path.starts_with("/openapi/") => {
             openapi::respond(registry, path, &parts.headers, query).await.unwrap_or_else(|| Ok(not_found()))
         }
-        _ => Ok(health(path, query).unwrap_or_else(not_found)),
+        _ => Ok(health::respond(path, query).unwrap_or_else(not_found)),
     }
+}
+
+/// Whether a header takes a media type, or anything; an absent one does.
+fn accepts(accept: &str, media_type: &str) -> bool {
+    let mut clauses = accept.split(',').map(|clause| clause.split(';').next().unwrap_or_default().trim());
+    accept.is_empty() || clauses.any(|media| media == "*/*" || media == media_type)
 }
 
 /// The plain 404 of paths and groups that nobody serves.
@@ -87,55 +83,24 @@ pub(crate) fn not_found() -> Response<Body> {
     plain(StatusCode::NOT_FOUND, "404 page not found\n")
 }
 
-const CHECKS: [&str; 3] = ["ping", "log", "etcd"];
-
-/// `/healthz`, `/livez`, `/readyz` and their single checks. An answer at all means health: the store closes
-/// itself, and with it the server, when it cannot write.
-fn health(path: &str, query: &Query) -> Option<Response<Body>> {
-    let (name, check) = match path.trim_start_matches('/').split_once('/') {
-        Some((name, check)) => (name, Some(check)),
-        None => (path.trim_start_matches('/'), None),
-    };
-    if !matches!(name, "healthz" | "livez" | "readyz") {
-        return None;
-    }
-    if let Some(check) = check {
-        let mut answer = CHECKS.contains(&check).then(|| plain(StatusCode::OK, "ok"))?;
-        answer.headers_mut().remove(http::header::X_CONTENT_TYPE_OPTIONS);
-        return Some(answer);
-    }
-    if query.get("verbose").is_none() {
-        return Some(plain(StatusCode::OK, "ok"));
-    }
-    let excluded: Vec<&str> = query.all("exclude").collect();
-    let line = |check: &&str| {
-        if excluded.contains(check) {
-            format!("[+]{check} excluded: ok\n")
-        } else {
-            format!("[+]{check} ok\n")
-        }
-    };
-    let lines: String = CHECKS.iter().map(line).collect();
-    Some(plain(StatusCode::OK, format!("{lines}{name} check passed\n")))
-}
-
 /// `version.Info`.
 fn version() -> Value {
+    let platform = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
     json!({
         "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
         "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
         "gitVersion": "v1.36.2+kobune", "gitCommit": "", "gitTreeState": "clean", "buildDate": "2026-11-20T00:00:00Z",
-        "goVersion": "", "compiler": "rustc", "platform": "linux/amd64",
+        "goVersion": "go1.26.0", "compiler": "gc", "platform": platform,
     })
 }
 
 fn openid_configuration(server: &Inner) -> Value {
     json!({
-        "issuer": ISSUER,
+        "issuer": server.authn.signer.issuer(),
         "jwks_uri": format!("{}/openid/v1/jwks", server.external_url),
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["ES256"],
+        "id_token_signing_alg_values_supported": server.authn.signer.algorithms(),
     })
 }
 
@@ -143,12 +108,16 @@ fn metrics(server: &Arc<Inner>) -> Response<Body> {
     let registry = server.registry();
     let count = |kind: &Arc<crate::kind::Kind>| {
         let resource = server.cache_of(kind).resource(&kind.storage.dir)?;
-        Some((kind.qualified_resource(), resource.count()))
+        Some((kind.storage.group.to_string(), kind.plural.to_string(), resource.count()))
     };
-    let objects: Vec<(String, usize)> = registry.stored().filter_map(count).collect();
-    let mut answer = plain(StatusCode::OK, server.counters.render(&objects));
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    let objects: Vec<(String, String, usize)> = registry.stored().filter_map(count).collect();
+    metrics_text(server.counters.render(&objects))
+}
+
+fn metrics_text(text: String) -> Response<Body> {
+    let mut answer = plain(StatusCode::OK, text);
+    let prometheus =
+        HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
+    answer.headers_mut().insert(CONTENT_TYPE, prometheus);
     answer
 }

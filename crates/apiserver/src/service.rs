@@ -135,6 +135,8 @@ where
     if let Some(record) = &call.audit {
         record.request(&call.info, &call.body);
     }
+    let server = call.server.clone();
+    let _counted = server.counters.begin(&call.info.verb);
     let mut outcome = dispatch(&call, upgrade).await;
     for _ in 0..SUPERSEDED_MAX {
         match &outcome {
@@ -155,7 +157,7 @@ where
     add_warnings(&call, &mut answer);
     let verb = call.info.verb.as_str();
     let took = (verb != "watch").then(|| started.elapsed());
-    call.server.counters.request(verb, &call.kind.plural, answer.status().as_u16(), took);
+    call.server.counters.answered(&call, answer.status(), took);
     if matches!(verb, "get" | "list")
         && call.info.subresource.is_empty()
         && compress::accepted(&call.headers)

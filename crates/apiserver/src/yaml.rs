@@ -22,7 +22,7 @@ fn block(value: &Value, depth: usize, out: &mut String) {
                 if index > 0 || !out.ends_with("- ") {
                     indent(depth, out);
                 }
-                out.push_str(&scalar(key));
+                Scalar { text: key, depth, breaks: false }.write(out);
                 out.push(':');
                 match value {
                     Value::Object(map) if !map.is_empty() => {
@@ -75,7 +75,7 @@ fn inline(value: &Value, depth: usize, out: &mut String) {
                 }
             }
         }
-        Value::String(text) => out.push_str(&scalar(text)),
+        Value::String(text) => Scalar { text, depth, breaks: true }.write(out),
         other => out.push_str(&other.to_string()),
     }
     out.push('\n');
@@ -83,22 +83,120 @@ fn inline(value: &Value, depth: usize, out: &mut String) {
 
 /// Whether a text can be a `|` block: no characters that need escapes.
 fn is_literal(text: &str) -> bool {
-    text.chars().all(|c| c == '\n' || c == '\t' || !c.is_control())
-        && !text.lines().any(|line| line.ends_with(' '))
-        && text.trim() != ""
+    text.chars().all(is_printable) && !text.lines().any(|line| line.ends_with(' ')) && text.trim() != ""
 }
 
-/// A string as a plain, single-quoted or double-quoted scalar, whichever Go's encoder takes.
-fn scalar(text: &str) -> String {
-    if text.is_empty() || resolves_to_other(text) || text.chars().any(|c| c.is_control() || c == '\u{feff}') {
-        return double_quoted(text);
+/// What the encoder writes as it is. Characters beyond the first plane are not among it.
+fn is_printable(c: char) -> bool {
+    c == '\n' || matches!(c, ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}') && c != '\u{feff}'
+}
+
+/// Lines go on after this many characters, at the next space.
+const WIDTH: usize = 80;
+
+/// A string on its way out.
+struct Scalar<'a> {
+    text: &'a str,
+    /// How far lines that go on are indented.
+    depth: usize,
+    /// Whether lines may be broken: not in keys.
+    breaks: bool,
+}
+
+impl Scalar<'_> {
+    /// Writes a plain, single-quoted or double-quoted scalar, whichever Go's encoder takes.
+    fn write(&self, out: &mut String) {
+        let text = self.text;
+        if text.is_empty()
+            || resolves_to_other(text)
+            || text.contains('\n')
+            || !text.chars().all(is_printable)
+        {
+            out.push('"');
+            self.write_letters(out, Style::Double);
+            out.push('"');
+        } else if is_plain(text) {
+            self.write_letters(out, Style::Plain);
+        } else {
+            out.push('\'');
+            self.write_letters(out, Style::Single);
+            out.push('\'');
+        }
     }
-    if is_plain(text) { text.to_owned() } else { format!("'{}'", text.replace('\'', "''")) }
+
+    fn write_letters(&self, out: &mut String, style: Style) {
+        let line = out.rfind('\n').map_or(0, |end| end + 1);
+        let mut column = out[line..].chars().count();
+        let mut after_space = false;
+        let last = self.text.len() - self.text.chars().next_back().map_or(0, char::len_utf8);
+        for (at, c) in self.text.char_indices() {
+            let start = out.len();
+            let next_is_space = self.text[at + c.len_utf8()..].starts_with(' ');
+            let inside = at > 0 && at < last;
+            let fits = match style {
+                Style::Plain => !next_is_space,
+                Style::Single => inside && !next_is_space,
+                Style::Double => inside,
+            };
+            if c == ' ' && self.breaks && !after_space && column > WIDTH && fits {
+                out.push('\n');
+                indent(self.depth, out);
+                column = self.depth * 2;
+                // A space at the beginning of a line would be taken for indentation.
+                if style == Style::Double && next_is_space {
+                    out.push('\\');
+                    column += 1;
+                }
+            } else {
+                match style {
+                    Style::Double => escape(c, out),
+                    Style::Single if c == '\'' => out.push_str("''"),
+                    _ => out.push(c),
+                }
+                column += out[start..].chars().count();
+            }
+            after_space = c == ' ';
+        }
+    }
 }
 
-fn double_quoted(text: &str) -> String {
-    // JSON's escapes are a subset of YAML's.
-    Value::from(text).to_string()
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Style {
+    Plain,
+    Single,
+    Double,
+}
+
+/// A character within double quotes.
+fn escape(c: char, out: &mut String) {
+    use std::fmt::Write as _;
+    let short = match c {
+        '\0' => '0',
+        '\u{7}' => 'a',
+        '\u{8}' => 'b',
+        '\t' => 't',
+        '\n' => 'n',
+        '\u{b}' => 'v',
+        '\u{c}' => 'f',
+        '\r' => 'r',
+        '\u{1b}' => 'e',
+        '"' | '\\' => c,
+        '\u{85}' => 'N',
+        '\u{2028}' => 'L',
+        '\u{2029}' => 'P',
+        _ if is_printable(c) => return out.push(c),
+        _ => {
+            // Writing into memory cannot fail.
+            let _ = match u32::from(c) {
+                code @ ..=0xff => write!(out, "\\x{code:02X}"),
+                code @ ..=0xffff => write!(out, "\\u{code:04X}"),
+                code => write!(out, "\\U{code:08X}"),
+            };
+            return;
+        }
+    };
+    out.push('\\');
+    out.push(short);
 }
 
 /// Whether a reader would take the plain text for something that is not a string.
@@ -169,5 +267,20 @@ mod tests {
         let expected = "apiVersion: v1\ndata:\n  colon: 'a: b'\n  e: \"\"\n  multi: |\n    a\n    b\n  \"n\": \"5\"\n  q: it's\n\
                         metadata:\n  empty: []\n  labels:\n    a: \"true\"\n  list:\n  - x:\n    - 1\n    - 2\n    \"y\": {}\n  - z\n";
         assert_eq!(super::to_string(&object), expected);
+    }
+
+    #[test]
+    fn long_lines_are_folded_and_odd_characters_escaped() {
+        let words =
+            "only the following media types are accepted: application/json;stream=watch, application/x";
+        assert_eq!(
+            super::to_string(&json!({"message": words})),
+            "message: 'only the following media types are accepted: application/json;stream=watch,\n  application/x'\n"
+        );
+        assert_eq!(
+            super::to_string(&json!({"a": "\u{e4}\u{1f389}\0\t"})),
+            "a: \"\u{e4}\\U0001F389\\0\\t\"\n"
+        );
+        assert_eq!(super::to_string(&json!({"a": "tab\tand\nline"})), "a: \"tab\\tand\\nline\"\n");
     }
 }

@@ -13,7 +13,9 @@ use store::Revision;
 
 use super::options::{FUTURE_WAIT, ListOptions, wait_for_version};
 use crate::body::Body;
-use crate::cache::{Entry, Show, WatchOptions, range, watch_stream, write_json_event};
+use crate::cache::{
+    Entry, Show, WatchCache, WatchOptions, WriteEvent, range, watch_stream, write_json_event,
+};
 use crate::call::Call;
 use crate::kind::Kind;
 use crate::negotiate::{Media, STREAM_MEDIA_TYPES, Shape};
