@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use store::{Compare, StoreError};
 
+use crate::authz::reconcile::{Outcome, reconcile};
 use crate::object::{meta, meta_mut};
 use crate::server::Inner;
 use crate::storage::PutError;
@@ -22,9 +23,16 @@ pub(crate) async fn create(server: &Arc<Inner>, advertise: Option<SocketAddr>) -
             "description": description, "preemptionPolicy": "PreemptLowerPriority"});
         ensure(server, "scheduling.k8s.io", "v1", "priorityclasses", class).await?;
     }
+    let ready = json!({"type": "Ready", "status": "True", "reason": "",
+        "message": "Kubernetes default Service CIDR is ready",
+        "lastTransitionTime": base::clock::rfc3339(base::clock::now())});
+    let range = json!({"metadata": {"name": "kubernetes", "generation": 1},
+        "spec": {"cidrs": [server.services.cidr()]}, "status": {"conditions": [ready]}});
+    ensure(server, "networking.k8s.io", "v1", "servicecidrs", range).await?;
     kubernetes_service(server, advertise).await?;
+    crate::admission::service_addresses::repair(server).await;
     for (resource, object) in crate::authz::bootstrap::objects() {
-        ensure(server, "rbac.authorization.k8s.io", "v1", resource, object).await?;
+        ensure_access(server, resource, object).await?;
     }
     Ok(())
 }
@@ -89,6 +97,36 @@ async fn replace(
     }
     match server.put(kind, &kind.key(&namespace, &name), Compare::Any, &object).await {
         Ok(_) | Err(PutError::Conflict) => Ok(()),
+        Err(PutError::Other(error)) => {
+            tracing::error!(%error, name, "a bootstrap object could not be written");
+            Err(StoreError::Closed)
+        }
+    }
+}
+
+/// Creates a role or a binding, or adds what it lacks.
+async fn ensure_access(server: &Arc<Inner>, resource: &str, object: Value) -> Result<(), StoreError> {
+    const GROUP: &str = "rbac.authorization.k8s.io";
+    let registry = server.registry();
+    let Some(kind) = registry.resource(GROUP, "v1", resource) else { return Ok(()) };
+    let (namespace, name) = (meta(&object, "namespace").to_owned(), meta(&object, "name").to_owned());
+    let Some(entry) = server.cached(kind, &namespace, &name) else {
+        return ensure(server, GROUP, "v1", resource, object).await;
+    };
+    let written = match reconcile(resource, &entry.to_value(), &object) {
+        Outcome::Keep => return Ok(()),
+        Outcome::Update(object) => {
+            let compare = Compare::ModRevision(entry.revision);
+            server.put(kind, &kind.key(&namespace, &name), compare, &object).await.map(|_| ())
+        }
+        Outcome::Recreate => match server.remove(kind, &entry).await {
+            Ok(_) => return ensure(server, GROUP, "v1", resource, object).await,
+            Err(error) => Err(error),
+        },
+    };
+    match written {
+        // Nobody else writes yet but another server, which does the same.
+        Ok(()) | Err(PutError::Conflict) => Ok(()),
         Err(PutError::Other(error)) => {
             tracing::error!(%error, name, "a bootstrap object could not be written");
             Err(StoreError::Closed)

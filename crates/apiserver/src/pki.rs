@@ -95,7 +95,7 @@ impl Pki {
         let service_account_key_pem = match read(&key_path)? {
             Some(pem) => pem,
             None => {
-                let pem = KeyPair::generate()?.serialize_pem();
+                let pem = new_token_key()?;
                 write(&key_path, &pem)?;
                 pem
             }
@@ -125,9 +125,27 @@ impl Pki {
         &self.ca.certificate_pem
     }
 
-    /// The key that signs service-account tokens.
+    /// The certificate authority itself, for those who sign in its name.
+    pub fn authority(&self) -> &Credentials {
+        &self.ca
+    }
+
+    /// The keys of service-account tokens: the first signs, all verify. To exchange the key, put a new
+    /// one in front in `service-account.key` and take the old one out when its tokens have run out.
     pub fn service_account_key_pem(&self) -> &str {
         &self.service_account_key_pem
+    }
+
+    /// Signs claims with the first key of service-account tokens.
+    ///
+    /// # Errors
+    /// When the key cannot be read.
+    pub fn token_signer(
+        &self,
+    ) -> Result<impl Fn(&serde_json::Value) -> Result<String, String> + Send + Sync + 'static, String> {
+        let issuer = crate::authn::service_account::ISSUER;
+        let signer = crate::authn::keys::Signer::new(issuer, &self.service_account_key_pem)?;
+        Ok(move |claims: &serde_json::Value| signer.sign(claims))
     }
 
     /// Issues a certificate: `name` and `groups` become common name and organizations, `hosts` the
@@ -254,19 +272,11 @@ pub(crate) fn provider() -> Arc<rustls::crypto::CryptoProvider> {
 /// # Errors
 /// When the TLS library does not take the certificates.
 pub fn server_config(credentials: &Credentials, ca_pem: &str) -> Result<Arc<rustls::ServerConfig>, PkiError> {
-    let provider = provider();
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-        roots.add(certificate?)?;
-    }
-    let verifier =
-        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .allow_unauthenticated()
-            .build()?;
+    let verifier = crate::authn::certificate::verifier(ca_pem)?;
     let chain = CertificateDer::pem_slice_iter(credentials.certificate_pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(credentials.key_pem.as_bytes())?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?;
@@ -309,6 +319,12 @@ fn validity(params: &mut CertificateParams) {
     let year = i32::from(base::clock::now().to_zoned(jiff::tz::TimeZone::UTC).year());
     params.not_before = rcgen::date_time_ymd(year - 1, 1, 1);
     params.not_after = rcgen::date_time_ymd(year + VALID_YEARS, 1, 1);
+}
+
+/// RSA, unlike all other keys here: `RS256` is what every verifier of tokens understands, and what clusters
+/// usually announce.
+fn new_token_key() -> Result<String, PkiError> {
+    Ok(KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048)?.serialize_pem())
 }
 
 fn new_authority() -> Result<Credentials, PkiError> {

@@ -1,21 +1,22 @@
 //! The server on the network: TLS, HTTP/1.1 and HTTP/2, client certificates, bounds.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::user::UserInfo;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use crate::ApiServer;
+use crate::audit::Peer;
+use crate::authn::certificate;
 
 /// How long a client may take for its handshake and for the headers of a request.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,10 +28,6 @@ const HEADER_BYTES_MAX: u32 = 64 << 10;
 /// Bytes of a connection's answers that wait for a slow reader before its tasks wait too.
 const SEND_BYTES_MAX: usize = 512 << 10;
 const STREAMS_MAX: u32 = 1000;
-
-/// Who a connection's certificate says the client is.
-#[derive(Clone, Debug)]
-pub(crate) struct ClientCertificate(pub Arc<UserInfo>);
 
 /// Accepts connections until `shutdown` is done, then lets open requests finish for a moment.
 pub async fn serve(
@@ -49,11 +46,13 @@ pub async fn serve(
             () = &mut shutdown => break,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let (acceptor, server) = (acceptor.clone(), server.clone());
                 let (builder, graceful) = (builder.clone(), graceful.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = connection(stream, acceptor, server, &builder, &graceful).await {
+                    if let Err(error) =
+                        connection((stream, peer), acceptor, server, &builder, &graceful).await
+                    {
                         tracing::debug!(%error, "connection ended");
                     }
                 });
@@ -97,7 +96,7 @@ fn builder() -> Builder<TokioExecutor> {
 }
 
 async fn connection(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, SocketAddr),
     acceptor: TlsAcceptor,
     server: ApiServer,
     builder: &Builder<TokioExecutor>,
@@ -105,23 +104,16 @@ async fn connection(
 ) -> Result<(), crate::BoxError> {
     stream.set_nodelay(true)?;
     let stream = tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(stream)).await??;
-    let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let certificate = certificate.and_then(identity).map(|user| ClientCertificate(Arc::new(user)));
+    let chain = stream.get_ref().1.peer_certificates();
+    let shown = chain.and_then(|chain| certificate::shown(chain, server.0.authn.authorities()));
+    let shown = shown.map(Arc::new);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-        if let Some(certificate) = &certificate {
-            request.extensions_mut().insert(certificate.clone());
+        request.extensions_mut().insert(Peer(peer));
+        if let Some(shown) = &shown {
+            request.extensions_mut().insert(shown.clone());
         }
         server.clone().call(request)
     });
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
     graceful.watch(connection).await
-}
-
-/// Common name and organizations of a certificate that the TLS library has verified.
-fn identity(certificate: &CertificateDer<'_>) -> Option<UserInfo> {
-    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    let subject = parsed.subject();
-    let name = subject.iter_common_name().next()?.as_str().ok()?;
-    let groups: Vec<&str> = subject.iter_organization().filter_map(|group| group.as_str().ok()).collect();
-    Some(UserInfo::new(name, &groups))
 }

@@ -200,11 +200,35 @@ fn start_control_plane(cluster: &mut Cluster, informers: &Informers, pki: &Pki) 
             client: as_user("system:kube-controller-manager"),
             informers: informers.clone(),
             root_ca: pki.ca_pem().to_owned(),
+            authority: signing_authority(pki),
+            sign_token: token_signer(pki),
         };
         cluster.tasks.spawn(controllers::run(config, |_| true, stop.clone()));
     }
     if components.has(Component::Scheduler) {
         cluster.tasks.spawn(scheduler::run(scheduler::Config::new(informers.clone()), stop.clone()));
+    }
+}
+
+/// Who signs certificate requests: the cluster's own authority.
+fn signing_authority(pki: &Pki) -> Option<Arc<controllers::Authority>> {
+    let authority = pki.authority();
+    match controllers::Authority::new(&authority.certificate_pem, &authority.key_pem) {
+        Ok(authority) => Some(Arc::new(authority)),
+        Err(error) => {
+            tracing::error!(%error, "certificate requests will not be signed");
+            None
+        }
+    }
+}
+
+fn token_signer(pki: &Pki) -> Option<controllers::SignToken> {
+    match pki.token_signer() {
+        Ok(sign) => Some(Arc::new(sign)),
+        Err(error) => {
+            tracing::error!(%error, "secrets will get no tokens");
+            None
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What all controllers share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use client::{CancellationToken, Index, Informers, Recorder};
@@ -7,11 +8,15 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 
+use crate::certificates::Authority;
 use crate::owner;
 
 /// Events that come in crowds (pods becoming ready, endpoints moving) are gathered for this long,
 /// so that a burst costs one status write and not one each.
 pub const GATHER: Duration = Duration::from_millis(10);
+
+/// Makes a signed token of claims, or says why not.
+pub type SignToken = Arc<dyn Fn(&serde_json::Value) -> Result<String, String> + Send + Sync>;
 
 /// The informers and indexes that several controllers read, and what ends them.
 #[derive(Clone)]
@@ -24,6 +29,10 @@ pub struct Context {
     pub pods: Pods,
     /// PEM certificates of the authorities that clients in pods should trust.
     pub root_ca: String,
+    /// Signs approved certificate requests.
+    pub authority: Option<Arc<Authority>>,
+    /// Signs the claims of tokens.
+    pub sign_token: Option<SignToken>,
     /// Ends all controllers.
     pub stop: CancellationToken,
 }
@@ -32,7 +41,7 @@ impl Context {
     /// Starts the informer of pods.
     pub fn new(client: Client, informers: Informers, root_ca: String, stop: CancellationToken) -> Self {
         let pods = Pods::new(&informers);
-        Self { client, informers, pods, root_ca, stop }
+        Self { client, informers, pods, root_ca, authority: None, sign_token: None, stop }
     }
 
     /// A recorder of events in the name of a component.

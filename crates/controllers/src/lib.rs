@@ -6,6 +6,9 @@
 //! at, and a pass that is repeated changes nothing.
 
 mod batch;
+mod bootstrap_token;
+mod certificates;
+mod cluster_role_aggregation;
 mod context;
 mod cron_job;
 mod daemon_set;
@@ -25,7 +28,9 @@ mod owner;
 mod pod;
 mod pod_gc;
 mod replica_set;
+mod resource_quota;
 mod service_account;
+mod service_account_token;
 mod stateful_set;
 mod template;
 mod written;
@@ -35,7 +40,8 @@ use std::time::Duration;
 use client::{CancellationToken, Informers};
 use tokio::task::JoinSet;
 
-pub use context::{Context, Error};
+pub use certificates::Authority;
+pub use context::{Context, Error, SignToken};
 
 /// What the controllers need.
 #[derive(Clone)]
@@ -46,6 +52,10 @@ pub struct Config {
     pub informers: Informers,
     /// PEM certificates published as `kube-root-ca.crt` in every namespace; nothing if empty.
     pub root_ca: String,
+    /// Signs approved certificate requests; none are signed without it.
+    pub authority: Option<std::sync::Arc<Authority>>,
+    /// Signs the claims of tokens that secrets hold; none are made without it.
+    pub sign_token: Option<SignToken>,
 }
 
 /// How long a controller that panicked is left alone.
@@ -55,6 +65,9 @@ type Run = fn(Context) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// All controllers by name.
 const CONTROLLERS: &[(&str, Run)] = &[
+    ("bootstraptoken", |context| Box::pin(bootstrap_token::run(context))),
+    ("certificatesigningrequest", |context| Box::pin(certificates::run(context))),
+    ("clusterroleaggregation", |context| Box::pin(cluster_role_aggregation::run(context))),
     ("cronjob", |context| Box::pin(cron_job::run(context))),
     ("daemonset", |context| Box::pin(daemon_set::run(context))),
     ("deployment", |context| Box::pin(deployment::run(context))),
@@ -67,7 +80,9 @@ const CONTROLLERS: &[(&str, Run)] = &[
     ("nodelifecycle", |context| Box::pin(node_lifecycle::run(context))),
     ("podgc", |context| Box::pin(pod_gc::run(context))),
     ("replicaset", |context| Box::pin(replica_set::run(context))),
+    ("resourcequota", |context| Box::pin(resource_quota::run(context))),
     ("serviceaccount", |context| Box::pin(service_account::run(context))),
+    ("serviceaccounttoken", |context| Box::pin(service_account_token::run(context))),
     ("statefulset", |context| Box::pin(stateful_set::run(context))),
 ];
 
@@ -78,7 +93,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// Runs the controllers that `which` picks by name (see [`names`]) until `stop` is cancelled.
 pub async fn run(config: Config, which: impl Fn(&str) -> bool, stop: CancellationToken) {
-    let context = Context::new(config.client, config.informers, config.root_ca, stop);
+    let mut context = Context::new(config.client, config.informers, config.root_ca, stop);
+    context.authority = config.authority;
+    context.sign_token = config.sign_token;
     let mut running = JoinSet::new();
     for (name, start) in CONTROLLERS.iter().filter(|(name, _)| which(name)) {
         running.spawn(keep_running(name, *start, context.clone()));

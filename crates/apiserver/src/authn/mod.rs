@@ -1,4 +1,6 @@
-//! Who sends a request: in-process identity, client certificate, bearer token or nobody.
+//! Who sends a request: in-process identity, front proxy, client certificate, bearer token or nobody.
+//!
+//! Fail closed: credentials that are shown and do not hold make the request 401, never anonymous.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,13 +10,25 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 
-use crate::authz::Attributes;
-use crate::query::percent_decode;
-use crate::serve::ClientCertificate;
-use crate::server::Inner;
+use crate::server::{Config, Inner};
 use crate::status::ApiError;
 
+mod bootstrap_token;
+pub(crate) mod certificate;
+pub(crate) mod claims;
+mod config;
+mod front_proxy;
+pub(crate) mod impersonation;
+pub(crate) mod keys;
+pub mod oidc;
 pub(crate) mod service_account;
+
+pub use certificate::CertificateAuthorities;
+pub use config::{AuthenticationConfig, parse_config};
+pub use front_proxy::FrontProxy;
+pub(crate) use impersonation::impersonate;
+
+use keys::Signer;
 
 /// One line of a token file.
 #[derive(Clone, Debug)]
@@ -63,176 +77,216 @@ fn csv_fields(line: &str) -> Vec<String> {
     fields
 }
 
-/// The static tokens, by secret.
-pub(crate) type Tokens = BTreeMap<String, Arc<UserInfo>>;
+/// Everything that identities are found by.
+pub(crate) struct Authenticator {
+    /// The static tokens, by hash.
+    tokens: BTreeMap<[u8; 32], UserInfo>,
+    pub signer: Signer,
+    /// Whom tokens are for that are good for the API server.
+    pub audiences: Vec<String>,
+    front_proxy: Option<FrontProxy>,
+    providers: Vec<oidc::Provider>,
+    anonymous: Option<Arc<UserInfo>>,
+    /// Where nobody in particular is welcome; everywhere if empty.
+    anonymous_paths: Vec<String>,
+}
 
-/// Finds the sender's identity, impersonation not yet considered.
-pub(crate) fn authenticate(server: &Inner, parts: &Parts) -> Result<Arc<UserInfo>, ApiError> {
+impl Authenticator {
+    /// What tells client certificates and those of front proxies apart, if both are trusted.
+    pub fn authorities(&self) -> Option<&CertificateAuthorities> {
+        self.front_proxy.as_ref().map(|proxy| &proxy.authorities)
+    }
+
+    /// From the server's settings.
+    pub fn new(config: &mut Config) -> Result<Self, String> {
+        if config.service_account_key_pem.is_empty() {
+            let key = rcgen::KeyPair::generate().map_err(|error| error.to_string())?;
+            config.service_account_key_pem = key.serialize_pem();
+        }
+        let tokens = config.tokens.drain(..).map(|token| (keys::hash(&token.token), token.user)).collect();
+        let settings = std::mem::take(&mut config.authentication);
+        let providers = settings.providers.into_iter().map(oidc::Provider::new).collect::<Result<_, _>>()?;
+        let anonymous = UserInfo {
+            name: ANONYMOUS.to_owned(),
+            groups: vec![UNAUTHENTICATED.to_owned()],
+            ..UserInfo::default()
+        };
+        Ok(Self {
+            tokens,
+            signer: Signer::new(service_account::ISSUER, &config.service_account_key_pem)?,
+            audiences: vec![service_account::ISSUER.to_owned()],
+            front_proxy: settings.front_proxy,
+            providers,
+            anonymous: config.anonymous.then(|| Arc::new(anonymous)),
+            anonymous_paths: settings.anonymous_paths,
+        })
+    }
+}
+
+/// Somebody whose credentials hold, and what is worth noting about these.
+#[derive(Clone, Debug)]
+pub(crate) struct Verified {
+    pub user: UserInfo,
+    /// Those of the wanted audiences that the credentials are good for.
+    pub audiences: Vec<String>,
+    pub warnings: Vec<String>,
+    /// For the audit log.
+    pub annotations: Vec<(&'static str, String)>,
+}
+
+impl Verified {
+    fn of(user: UserInfo) -> Self {
+        Self { user, audiences: Vec::new(), warnings: Vec::new(), annotations: Vec::new() }
+    }
+
+    fn annotate(&mut self, key: &'static str, value: String) {
+        self.annotations.push((key, value));
+    }
+
+    fn extra(&mut self, key: &str, value: &str) {
+        self.user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value.to_owned()]);
+    }
+
+    fn authenticated(mut self) -> Self {
+        if !self.user.is_in(AUTHENTICATED) && !self.user.is_in(UNAUTHENTICATED) {
+            self.user.groups.push(AUTHENTICATED.to_owned());
+        }
+        self
+    }
+}
+
+/// Who sent a request, impersonation not yet considered.
+pub(crate) struct Sender {
+    pub user: Arc<UserInfo>,
+    pub warnings: Vec<String>,
+    pub annotations: Vec<(&'static str, String)>,
+}
+
+impl From<Arc<UserInfo>> for Sender {
+    fn from(user: Arc<UserInfo>) -> Self {
+        Self { user, warnings: Vec::new(), annotations: Vec::new() }
+    }
+}
+
+/// Finds the sender's identity. Credentials are taken out of the headers, so that nothing behind this passes
+/// them on.
+pub(crate) async fn authenticate(server: &Arc<Inner>, parts: &mut Parts) -> Result<Sender, ApiError> {
+    let sender = find(server, parts).await?;
+    parts.headers.remove(AUTHORIZATION);
+    front_proxy::clear(&mut parts.headers, server.authn.front_proxy.as_ref());
+    Ok(sender)
+}
+
+async fn find(server: &Arc<Inner>, parts: &Parts) -> Result<Sender, ApiError> {
     if let Some(user) = parts.extensions.get::<Arc<UserInfo>>() {
-        return Ok(user.clone());
+        return Ok(user.clone().into());
     }
     if let Some(user) = parts.extensions.get::<UserInfo>() {
-        return Ok(Arc::new(user.clone()));
+        return Ok(Arc::new(user.clone()).into());
     }
-    if let Some(ClientCertificate(user)) = parts.extensions.get::<ClientCertificate>() {
-        return Ok(user.clone());
+    let mut refused = false;
+    if let Some(certificate) = parts.extensions.get::<Arc<certificate::Shown>>() {
+        if let (Some(proxy), Some(name)) = (&server.authn.front_proxy, &certificate.proxy)
+            && proxy.trusts(name)
+            && let Some(user) = proxy.user(&parts.headers)
+        {
+            return Ok(Arc::new(Verified::of(user).authenticated().user).into());
+        }
+        if let Some(user) = &certificate.client {
+            return Ok(user.clone().into());
+        }
+        refused = certificate.refused;
     }
-    if let Some(token) = bearer(&parts.headers) {
-        return authenticate_token(server, token).ok_or_else(ApiError::unauthorized);
+    let mut space = None;
+    match bearer(&parts.headers) {
+        Bearer::Token(token) => match authenticate_token(server, token, &server.authn.audiences).await {
+            Ok(verified) => {
+                return Ok(Sender {
+                    user: Arc::new(verified.user),
+                    warnings: verified.warnings,
+                    annotations: verified.annotations,
+                });
+            }
+            Err(error) => {
+                tracing::debug!(%error, "a bearer token was refused");
+                return Err(ApiError::unauthorized());
+            }
+        },
+        Bearer::Space => space = Some(TOKEN_AFTER_SPACE.to_owned()),
+        Bearer::None => {}
     }
-    if server.anonymous_allowed { Ok(server.anonymous.clone()) } else { Err(ApiError::unauthorized()) }
+    let welcome = server.authn.anonymous_paths.is_empty()
+        || server.authn.anonymous_paths.iter().any(|path| path == parts.uri.path());
+    match &server.authn.anonymous {
+        Some(nobody) if welcome && !refused => {
+            Ok(Sender { warnings: space.into_iter().collect(), ..nobody.clone().into() })
+        }
+        _ => Err(ApiError::unauthorized()),
+    }
 }
 
-/// Whom a bearer token belongs to.
-pub(crate) fn authenticate_token(server: &Inner, token: &str) -> Option<Arc<UserInfo>> {
-    if let Some(user) = server.tokens.get(token) {
-        return Some(user.clone());
-    }
-    service_account::authenticate(server, token, &[]).map(|verified| Arc::new(verified.user))
-}
-
-/// Like [`authenticate_token`], for a token that is meant for one of `audiences` (empty: the API server).
-/// Also says for which of them it is good.
-pub(crate) fn authenticate_for(
-    server: &Inner,
+/// Whom a bearer token belongs to, if it is good for one of `audiences`; else why it is refused.
+pub(crate) async fn authenticate_token(
+    server: &Arc<Inner>,
     token: &str,
     audiences: &[String],
-) -> Option<(UserInfo, Vec<String>)> {
-    let own = [service_account::ISSUER.to_owned()];
-    let wanted = if audiences.is_empty() { &own[..] } else { audiences };
-    if let Some(user) = server.tokens.get(token) {
-        let good: Vec<String> = wanted.iter().filter(|audience| own.contains(audience)).cloned().collect();
-        return (!good.is_empty()).then(|| (user.as_ref().clone(), good));
-    }
-    service_account::authenticate(server, token, wanted).map(|verified| (verified.user, verified.audiences))
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.trim().split_once(' ')?;
-    let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
-}
-
-/// Nobody in particular.
-pub(crate) fn anonymous() -> UserInfo {
-    UserInfo { name: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED.to_owned()], ..UserInfo::default() }
-}
-
-/// Takes on the identity of the `Impersonate-…` headers, if the sender may.
-pub(crate) fn impersonate(
-    server: &Inner,
-    user: Arc<UserInfo>,
-    parts: &Parts,
-) -> Result<Arc<UserInfo>, ApiError> {
-    let Some(wanted) = Impersonation::parse(&parts.headers)? else { return Ok(user) };
-    let check = |group: &str, resource: &str, subresource: &str, namespace: &str, name: &str| {
-        let attributes = Attributes {
-            verb: "impersonate",
-            is_resource: true,
-            group,
-            resource,
-            subresource,
-            namespace,
-            name,
-            ..Attributes::default()
-        };
-        server.authorizer.check(&user, &attributes)
+) -> Result<Verified, String> {
+    let own = &server.authn.audiences;
+    // Static tokens, bootstrap tokens and those of providers are for the API server.
+    let agnostic: Vec<String> = own.iter().filter(|audience| audiences.contains(audience)).cloned().collect();
+    let for_us = |user: UserInfo| {
+        let verified = Verified { audiences: agnostic.clone(), ..Verified::of(user) };
+        (!agnostic.is_empty()).then(|| verified.authenticated())
     };
-    match service_account::split_name(&wanted.user) {
-        Some((namespace, name)) => check("", "serviceaccounts", "", namespace, name)?,
-        None => check("", "users", "", "", &wanted.user)?,
+    if let Some(verified) = server.authn.tokens.get(&keys::hash(token)).cloned().and_then(for_us) {
+        return Ok(verified);
     }
-    for group in &wanted.groups {
-        check("", "groups", "", "", group)?;
+    let mut errors = Vec::new();
+    match service_account::authenticate(server, token, audiences) {
+        Ok(Some(verified)) => return Ok(verified.authenticated()),
+        Ok(None) => {}
+        Err(error) => errors.push(error),
     }
-    if !wanted.uid.is_empty() {
-        check("authentication.k8s.io", "uids", "", "", &wanted.uid)?;
+    if let Some(verified) = bootstrap_token::authenticate(server, token).and_then(for_us) {
+        return Ok(verified);
     }
-    for (key, values) in &wanted.extra {
-        for value in values {
-            check("authentication.k8s.io", "userextras", key, "", value)?;
-        }
-    }
-    Ok(Arc::new(wanted.into_user()))
-}
-
-/// Whom the sender wants to be taken for.
-#[derive(Debug, Default)]
-pub(crate) struct Impersonation {
-    pub user: String,
-    pub uid: String,
-    pub groups: Vec<String>,
-    pub extra: BTreeMap<String, Vec<String>>,
-}
-
-impl Impersonation {
-    /// Reads the `Impersonate-…` headers; `None` where there are none.
-    pub fn parse(headers: &HeaderMap) -> Result<Option<Self>, ApiError> {
-        let mut found = Self::default();
-        for (name, value) in headers {
-            let Some(what) = name.as_str().strip_prefix("impersonate-") else { continue };
-            let value = value.to_str().unwrap_or_default().to_owned();
-            match what {
-                "user" => found.user = value,
-                "uid" => found.uid = value,
-                "group" => found.groups.push(value),
-                _ => {
-                    if let Some(key) = what.strip_prefix("extra-") {
-                        let key = percent_decode(key, false).unwrap_or_else(|| key.to_owned());
-                        found.extra.entry(key).or_default().push(value);
-                    }
-                }
+    if let Some(issuer) = service_account::unverified_issuer(token) {
+        for provider in server.authn.providers.iter().filter(|provider| provider.issuer() == issuer) {
+            match provider.authenticate(token).await {
+                Ok(user) => match for_us(user) {
+                    Some(verified) => return Ok(verified),
+                    None => continue,
+                },
+                Err(error) => errors.push(error),
             }
         }
-        if found.user.is_empty() {
-            if found.uid.is_empty() && found.groups.is_empty() && found.extra.is_empty() {
-                return Ok(None);
-            }
-            return Err(ApiError::bad_request(format!(
-                "requested &user.DefaultInfo{{Name:\"\", UID:{}, Groups:{}, Extra:{}}} without impersonating a user name",
-                schema::gotext::quote(&found.uid),
-                go_strings(&found.groups),
-                go_extra(&found.extra),
-            )));
-        }
-        Ok(Some(found))
     }
-
-    /// The identity taken on.
-    pub fn into_user(self) -> UserInfo {
-        let mut groups = self.groups;
-        if let Some((namespace, _)) = service_account::split_name(&self.user)
-            && groups.is_empty()
-        {
-            groups = service_account::groups(namespace);
-        }
-        let special = |group: &String| group == AUTHENTICATED || group == UNAUTHENTICATED;
-        if !groups.iter().any(special) {
-            groups.push(if self.user == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED }.to_owned());
-        }
-        UserInfo { name: self.user, uid: self.uid, groups, extra: self.extra }
-    }
+    Err(match errors.as_slice() {
+        [] => "invalid bearer token".to_owned(),
+        [one] => one.clone(),
+        all => format!("[{}]", all.join(", ")),
+    })
 }
 
-/// `[]string{"a"}`, as Go's `%#v` prints it.
-fn go_strings(texts: &[String]) -> String {
-    if texts.is_empty() {
-        return "[]string(nil)".to_owned();
-    }
-    let quoted: Vec<String> = texts.iter().map(|text| schema::gotext::quote(text)).collect();
-    format!("[]string{{{}}}", quoted.join(", "))
+const TOKEN_AFTER_SPACE: &str =
+    "the provided Authorization header contains extra space before the bearer token, and is ignored";
+
+enum Bearer<'a> {
+    None,
+    /// A second space where the token should be.
+    Space,
+    Token(&'a str),
 }
 
-fn go_extra(extra: &BTreeMap<String, Vec<String>>) -> String {
-    if extra.is_empty() {
-        return "map[string][]string(nil)".to_owned();
+fn bearer(headers: &HeaderMap) -> Bearer<'_> {
+    let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut words = value.trim().splitn(3, ' ');
+    match (words.next(), words.next(), words.next()) {
+        (Some(scheme), _, _) if !scheme.eq_ignore_ascii_case("bearer") => Bearer::None,
+        (_, Some(""), Some(_)) => Bearer::Space,
+        (_, Some(token), _) if !token.is_empty() => Bearer::Token(token),
+        _ => Bearer::None,
     }
-    let pairs: Vec<String> = extra
-        .iter()
-        .map(|(key, values)| format!("{}:{}", schema::gotext::quote(key), go_strings(values)))
-        .collect();
-    format!("map[string][]string{{{}}}", pairs.join(", "))
 }
 
 #[cfg(test)]

@@ -49,9 +49,10 @@ fn role(name: &str, namespace: &str) -> Value {
 
 fn binding(name: &str, namespace: &str, subjects: &[&str]) -> Value {
     let kind = if namespace.is_empty() { "ClusterRole" } else { "Role" };
+    let (name, role) = name.split_once('=').unwrap_or((name, name));
     let mut binding = json!({
         "metadata": metadata(name, namespace),
-        "roleRef": {"apiGroup": GROUP, "kind": kind, "name": name},
+        "roleRef": {"apiGroup": GROUP, "kind": kind, "name": role},
     });
     if !subjects.is_empty() {
         binding["subjects"] = subjects.iter().map(|subject| subject_of(subject)).collect();

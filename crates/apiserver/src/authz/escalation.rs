@@ -151,6 +151,11 @@ fn everything() -> Vec<Rule> {
     ]
 }
 
+/// The rules of `wanted` that `own` does not cover, joined where they differ by verb only.
+pub(super) fn missing_rules(own: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
+    compact(covers(own, wanted))
+}
+
 /// The smallest parts of `wanted` that no rule of `own` covers.
 fn covers(own: &[Rule], wanted: &[Rule]) -> Vec<Rule> {
     let parts = wanted.iter().flat_map(parts);

@@ -4,7 +4,7 @@
 //! [`Authorizer`] keeps an index of roles and bindings, fed by [`Authorizer::apply`] with the stored
 //! bytes as they change. A decision reads the index only: no JSON is parsed per request.
 
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
 use api::user::{MASTERS, UserInfo};
 
@@ -13,21 +13,14 @@ use crate::status::ApiError;
 
 pub mod bootstrap;
 pub mod escalation;
+pub mod graph;
 mod node;
 mod rbac;
+pub mod reconcile;
 pub(crate) mod request;
 pub mod reviews;
 
-pub use node::NodePods;
 pub use rbac::{Rbac, Rule};
-
-/// Storage directories whose objects [`Authorizer::apply`] wants to see.
-pub const DIRS: [&str; 4] = [
-    "roles.rbac.authorization.k8s.io",
-    "rolebindings.rbac.authorization.k8s.io",
-    "clusterroles.rbac.authorization.k8s.io",
-    "clusterrolebindings.rbac.authorization.k8s.io",
-];
 
 /// What a request wants to do.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,7 +41,7 @@ pub struct Attributes<'a> {
     pub name: &'a str,
     /// The path of a request that is not for a resource.
     pub path: &'a str,
-    /// The node that a field selector `spec.nodeName=…` (pods) or `metadata.name=…` narrows a list to.
+    /// The node that a field selector `spec.nodeName=…` narrows a list to.
     pub selected_node: &'a str,
 }
 
@@ -99,19 +92,13 @@ pub struct Decision {
 #[derive(Default)]
 pub struct Authorizer {
     rbac: RwLock<Rbac>,
-    nodes: OnceLock<Arc<dyn NodePods>>,
-    pods: Arc<request::PodIndex>,
+    graph: graph::Graph,
 }
 
 impl Authorizer {
-    /// Nodes may read what the pods of `nodes` refer to; until this is known, nothing. The first call
-    /// counts.
-    pub fn set_node_pods(&self, nodes: Arc<dyn NodePods>) {
-        let _ = self.nodes.set(nodes);
-    }
-
-    /// Forgets all roles and bindings.
+    /// Forgets everything.
     pub fn clear(&self) {
+        self.graph.clear();
         *self.rbac.write().unwrap_or_else(PoisonError::into_inner) = Rbac::default();
     }
 
@@ -120,13 +107,15 @@ impl Authorizer {
     pub fn apply(&self, key: &str, value: Option<&[u8]>) {
         if rbac::is_relevant(key) {
             self.rbac.write().unwrap_or_else(PoisonError::into_inner).apply(key, value);
+        } else {
+            self.graph.apply(key, value);
         }
     }
 
     /// Whether `user` may do what `attributes` say. Cheap: the reason is not made.
     pub fn allows(&self, user: &UserInfo, attributes: &Attributes<'_>) -> bool {
         user.is_in(MASTERS)
-            || node::authorize(user, attributes, self.node_pods()).is_some_and(|verdict| verdict.is_ok())
+            || node::authorize(user, attributes, &self.graph).is_some_and(|verdict| verdict.is_ok())
             || self.read().allows(user, attributes)
     }
 
@@ -136,7 +125,7 @@ impl Authorizer {
         if user.is_in(MASTERS) {
             return allowed(String::new());
         }
-        let node = match node::authorize(user, attributes, self.node_pods()) {
+        let node = match node::authorize(user, attributes, &self.graph) {
             Some(Ok(())) => return allowed(String::new()),
             Some(Err(why)) => why,
             None => String::new(),
@@ -166,10 +155,6 @@ impl Authorizer {
     /// not be resolved.
     pub fn rules_for(&self, user: &UserInfo, namespace: &str) -> (Vec<Rule>, Vec<String>) {
         self.read().rules_for(user, namespace)
-    }
-
-    fn node_pods(&self) -> Option<&dyn NodePods> {
-        self.nodes.get().map(|nodes| &**nodes)
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Rbac> {

@@ -1,197 +1,217 @@
 //! What a node may do: report itself and its pods, and read what its pods refer to.
+//!
+//! After `k8s.io/kubernetes/plugin/pkg/auth/authorizer/node`, texts included. What a node may write
+//! is narrowed down further by the NodeRestriction admission plugin.
+
+use std::sync::LazyLock;
 
 use api::user::UserInfo;
-use serde_json::Value;
+use serde::Deserialize;
 
-use super::Attributes;
+use super::graph::{Graph, Vertex};
+use super::{Attributes, Rule, bootstrap};
 
-/// Gives access to the pods that are bound to a node.
-pub trait NodePods: Send + Sync {
-    /// All pods whose `spec.nodeName` is `node`.
-    fn pods_on(&self, node: &str) -> Vec<Value>;
+/// The rules of the role `system:node`, for everything that is not subdivided here.
+static NODE_RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+    let objects = bootstrap::objects();
+    let role = objects.iter().find(|(resource, object)| {
+        *resource == "clusterroles" && object["metadata"]["name"] == "system:node"
+    });
+    role.and_then(|(_, role)| Vec::deserialize(&role["rules"]).ok()).unwrap_or_default()
+});
+
+/// The node that a user is.
+pub(super) fn node_of(user: &UserInfo) -> Option<&str> {
+    user.name.strip_prefix("system:node:").filter(|_| user.is_in("system:nodes"))
 }
 
-const READ: &[&str] = &["get", "list", "watch"];
-
-/// `None` if the user is no node or the resource is not the node authorizer's business; else whether it
-/// is allowed, or why not.
+/// `None` if the user is no node; else whether it is allowed, or why this authorizer does not allow it.
 pub(super) fn authorize(
     user: &UserInfo,
     wanted: &Attributes<'_>,
-    pods: Option<&dyn NodePods>,
+    graph: &Graph,
 ) -> Option<Result<(), String>> {
-    let node = user.name.strip_prefix("system:node:")?;
-    if !user.is_in("system:nodes") {
-        return None;
+    let name = node_of(user)?;
+    if name.is_empty() {
+        return Some(Err(format!("unknown node for user {:?}", user.name)));
     }
-    if !wanted.is_resource {
-        return Some(Err(String::new()));
-    }
-    let verb_in = |verbs: &[&str]| verbs.contains(&wanted.verb);
-    let allowed_if = |holds: bool| if holds { Ok(()) } else { Err(String::new()) };
-    Some(match (wanted.group, wanted.resource, wanted.subresource) {
-        ("", "secrets" | "configmaps" | "persistentvolumeclaims", "") => referenced(node, wanted, pods),
-        ("", "persistentvolumeclaims", "status") => referenced(node, wanted, pods),
-        ("", "persistentvolumes", "") => allowed_if(wanted.verb == "get" && !wanted.name.is_empty()),
-        ("", "serviceaccounts", "token") => service_account(node, wanted, pods),
-        ("", "pods", "") => pod(node, wanted, pods),
-        ("", "pods", "status") => allowed_if(verb_in(&["patch", "update", "get"])),
-        ("", "pods", "eviction") => allowed_if(wanted.verb == "create"),
-        ("", "nodes", "") => self_only(node, wanted, &["get", "list", "watch", "create", "patch", "update"]),
-        ("", "nodes", "status") => allowed_if(verb_in(&["patch", "update"])),
-        ("", "services", "") => allowed_if(verb_in(READ)),
-        ("", "endpoints", "") => allowed_if(wanted.verb == "get"),
-        ("" | "events.k8s.io", "events", "") => allowed_if(verb_in(&["create", "patch", "update"])),
-        ("coordination.k8s.io", "leases", "") => lease(node, wanted),
-        ("storage.k8s.io", "csinodes", "") => {
-            self_only(node, wanted, &["create", "delete", "get", "patch", "update"])
+    let node = Node { name, wanted, graph };
+    Some(if wanted.is_resource { node.resource() } else { node.by_rules() })
+}
+
+struct Node<'a> {
+    name: &'a str,
+    wanted: &'a Attributes<'a>,
+    graph: &'a Graph,
+}
+
+fn refuse<T>(why: &str) -> Result<T, String> {
+    Err(why.to_owned())
+}
+
+impl Node<'_> {
+    fn resource(&self) -> Result<(), String> {
+        let wanted = self.wanted;
+        match (wanted.group, wanted.resource) {
+            ("", "secrets") => self.read(Vertex::Secret),
+            ("", "configmaps") => self.read(Vertex::ConfigMap),
+            ("", "persistentvolumeclaims") if wanted.subresource == "status" => self.claim_status(),
+            ("", "persistentvolumeclaims") => self.get(Vertex::Claim),
+            ("", "persistentvolumes") => self.get(Vertex::Volume),
+            ("resource.k8s.io", "resourceclaims") => self.get(Vertex::ResourceClaim),
+            ("storage.k8s.io", "volumeattachments") => self.get(Vertex::Attachment),
+            ("", "serviceaccounts") => self.service_account(),
+            ("coordination.k8s.io", "leases") => self.lease(),
+            ("storage.k8s.io", "csinodes") => self.csi_node(),
+            ("resource.k8s.io", "resourceslices") => self.resource_slice(),
+            ("", "nodes") => self.node(),
+            ("", "pods") => self.pod(),
+            ("certificates.k8s.io", "podcertificaterequests") => refuse(""),
+            ("metrics.kobune.dev", "nodeusages") => self.usage(),
+            _ => self.by_rules(),
         }
-        ("storage.k8s.io", "csidrivers", "") | ("node.k8s.io", "runtimeclasses", "") => {
-            allowed_if(verb_in(READ))
+    }
+
+    fn by_rules(&self) -> Result<(), String> {
+        if NODE_RULES.iter().any(|rule| rule.allows(self.wanted)) { Ok(()) } else { refuse("") }
+    }
+
+    fn is(&self, verbs: &[&str]) -> bool {
+        verbs.contains(&self.wanted.verb)
+    }
+
+    /// The object that the path names, if a pod on the node leads to it.
+    fn related(&self, vertex: Vertex) -> Result<(), String> {
+        let wanted = self.wanted;
+        if wanted.name.is_empty() {
+            return refuse("No Object name found");
         }
-        ("storage.k8s.io", "volumeattachments", "") => {
-            allowed_if(wanted.verb == "get" && !wanted.name.is_empty())
+        if self.graph.leads_to(self.name, vertex, wanted.namespace, wanted.name) {
+            return Ok(());
         }
-        ("certificates.k8s.io", "certificatesigningrequests", "") => {
-            allowed_if(verb_in(&["create", "get", "list", "watch"]))
+        Err(format!("no relationship found between node '{}' and this object", self.name))
+    }
+
+    fn get(&self, vertex: Vertex) -> Result<(), String> {
+        if self.wanted.verb != "get" {
+            return refuse("can only get individual resources of this type");
         }
-        ("authentication.k8s.io", "tokenreviews", "")
-        | ("authorization.k8s.io", "subjectaccessreviews" | "localsubjectaccessreviews", "") => {
-            allowed_if(wanted.verb == "create")
+        if !self.wanted.subresource.is_empty() {
+            return refuse("cannot get subresource");
         }
-        ("metrics.kobune.dev", "nodeusages", "") => {
-            self_only(node, wanted, &["create", "delete", "get", "patch", "update"])
+        self.related(vertex)
+    }
+
+    fn read(&self, vertex: Vertex) -> Result<(), String> {
+        if !self.is(&["get", "list", "watch"]) {
+            return refuse("can only read resources of this type");
         }
-        _ => Err(String::new()),
-    })
-}
-
-/// Objects that carry the node's own name.
-fn self_only(node: &str, wanted: &Attributes<'_>, verbs: &[&str]) -> Result<(), String> {
-    if !verbs.contains(&wanted.verb) {
-        return Err(String::new());
-    }
-    // A node is created under a name that the path does not say: admission checks it.
-    let named = if wanted.verb == "create" {
-        wanted.name.is_empty() || wanted.name == node
-    } else {
-        wanted.name == node
-    };
-    if named || wanted.selected_node == node {
-        return Ok(());
-    }
-    Err(format!(
-        "node {node:?} cannot read {:?}, only its own {} object",
-        wanted.name,
-        kind_of(wanted.resource)
-    ))
-}
-
-fn kind_of(resource: &str) -> &str {
-    match resource {
-        "nodes" => "Node",
-        "csinodes" => "CSINode",
-        _ => "NodeUsage",
-    }
-}
-
-fn lease(node: &str, wanted: &Attributes<'_>) -> Result<(), String> {
-    if !["get", "create", "update", "patch", "delete"].contains(&wanted.verb) {
-        return Err("can only get, create, update, patch, or delete a node lease".to_owned());
-    }
-    if wanted.namespace != "kube-node-lease" {
-        return Err("can only access leases in the \"kube-node-lease\" system namespace".to_owned());
-    }
-    if wanted.verb != "create" && wanted.name != node {
-        return Err("can only access node lease with the same name as the requesting node".to_owned());
-    }
-    Ok(())
-}
-
-fn pod(node: &str, wanted: &Attributes<'_>, pods: Option<&dyn NodePods>) -> Result<(), String> {
-    match wanted.verb {
-        "create" | "delete" => Ok(()),
-        "list" | "watch" if wanted.selected_node == node => Ok(()),
-        "list" | "watch" if wanted.name.is_empty() => {
-            Err("can only list/watch pods with spec.nodeName field selector".to_owned())
+        if !self.wanted.subresource.is_empty() {
+            return refuse("cannot read subresource");
         }
-        "get" | "list" | "watch" => match wanted.name {
-            "" => Err("No Object name found".to_owned()),
-            name => related(node, pods, |pod| {
-                pod["metadata"]["namespace"] == wanted.namespace && pod["metadata"]["name"] == name
-            }),
-        },
-        _ => Err(String::new()),
+        if self.wanted.namespace.is_empty() {
+            return refuse("can only read namespaced object of this type");
+        }
+        self.related(vertex)
     }
-}
 
-/// Single objects that pods on the node refer to.
-fn referenced(node: &str, wanted: &Attributes<'_>, pods: Option<&dyn NodePods>) -> Result<(), String> {
-    let verbs: &[&str] = match (wanted.resource, wanted.subresource) {
-        (_, "status") => &["get", "patch", "update"],
-        ("persistentvolumeclaims", _) => &["get"],
-        _ => READ,
-    };
-    if !verbs.contains(&wanted.verb) {
-        return Err("can only read resources of this type".to_owned());
+    fn claim_status(&self) -> Result<(), String> {
+        if !self.is(&["update", "patch"]) {
+            return refuse("can only get/update/patch this type");
+        }
+        self.related(Vertex::Claim)
     }
-    if wanted.name.is_empty() {
-        return Err("No Object name found".to_owned());
+
+    fn service_account(&self) -> Result<(), String> {
+        let wanted = self.wanted;
+        if wanted.verb == "get" && wanted.subresource.is_empty() {
+            return self.read(Vertex::ServiceAccount);
+        }
+        if wanted.verb != "create" || wanted.name.is_empty() {
+            return refuse("can only create tokens for individual service accounts");
+        }
+        if wanted.subresource != "token" {
+            return refuse("can only create token subresource of serviceaccount");
+        }
+        self.related(Vertex::ServiceAccount)
     }
-    related(node, pods, |pod| pod["metadata"]["namespace"] == wanted.namespace && mentions(pod, wanted))
-}
 
-fn service_account(node: &str, wanted: &Attributes<'_>, pods: Option<&dyn NodePods>) -> Result<(), String> {
-    if wanted.verb != "create" {
-        return Err("can only create tokens for individual service accounts".to_owned());
+    fn lease(&self) -> Result<(), String> {
+        if !self.is(&["get", "create", "update", "patch", "delete"]) {
+            return refuse("can only get, create, update, patch, or delete a node lease");
+        }
+        if self.wanted.namespace != "kube-node-lease" {
+            return refuse("can only access leases in the \"kube-node-lease\" system namespace");
+        }
+        // The path of a create does not say the name: admission checks it.
+        if self.wanted.verb != "create" && self.wanted.name != self.name {
+            return refuse("can only access node lease with the same name as the requesting node");
+        }
+        Ok(())
     }
-    related(node, pods, |pod| {
-        pod["metadata"]["namespace"] == wanted.namespace && pod["spec"]["serviceAccountName"] == wanted.name
-    })
-}
 
-fn related(node: &str, pods: Option<&dyn NodePods>, relates: impl Fn(&Value) -> bool) -> Result<(), String> {
-    if pods.is_some_and(|pods| pods.pods_on(node).iter().any(relates)) {
-        return Ok(());
+    fn csi_node(&self) -> Result<(), String> {
+        if !self.is(&["get", "create", "update", "patch", "delete"]) {
+            return refuse("can only get, create, update, patch, or delete a CSINode");
+        }
+        if !self.wanted.subresource.is_empty() {
+            return refuse("cannot authorize CSINode subresources");
+        }
+        if self.wanted.verb != "create" && self.wanted.name != self.name {
+            return refuse("can only access CSINode with the same name as the requesting node");
+        }
+        Ok(())
     }
-    Err(format!("no relationship found between node '{node}' and this object"))
-}
 
-/// Whether a pod refers to the secret, config map or claim.
-fn mentions(pod: &Value, wanted: &Attributes<'_>) -> bool {
-    let spec = &pod["spec"];
-    if wanted.resource == "secrets" && names(&spec["imagePullSecrets"], "name", wanted.name) {
-        return true;
+    fn resource_slice(&self) -> Result<(), String> {
+        if !self.wanted.subresource.is_empty() {
+            return refuse("cannot authorize ResourceSlice subresources");
+        }
+        match self.wanted.verb {
+            "create" => Ok(()),
+            "get" | "update" | "patch" | "delete" => self.related(Vertex::Slice),
+            "watch" | "list" | "deletecollection" if self.wanted.selected_node == self.name => Ok(()),
+            "watch" | "list" | "deletecollection" => {
+                refuse("can only list/watch/deletecollection resourceslices with nodeName field selector")
+            }
+            _ => refuse(
+                "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, deletecollection",
+            ),
+        }
     }
-    let (volume, field) = match wanted.resource {
-        "secrets" => ("secret", "secretName"),
-        "configmaps" => ("configMap", "name"),
-        _ => ("persistentVolumeClaim", "claimName"),
-    };
-    let in_volumes = items(&spec["volumes"]).any(|source| {
-        source[volume][field] == wanted.name
-            || items(&source["projected"]["sources"])
-                .any(|projected| projected[volume]["name"] == wanted.name)
-    });
-    let (env_from, key_ref) = match wanted.resource {
-        "secrets" => ("secretRef", "secretKeyRef"),
-        "configmaps" => ("configMapRef", "configMapKeyRef"),
-        _ => return in_volumes,
-    };
-    let containers = ["containers", "initContainers", "ephemeralContainers"]
-        .into_iter()
-        .flat_map(|list| items(&spec[list]));
-    let in_env = |container: &Value| {
-        items(&container["envFrom"]).any(|from| from[env_from]["name"] == wanted.name)
-            || items(&container["env"]).any(|env| env["valueFrom"][key_ref]["name"] == wanted.name)
-    };
-    in_volumes || containers.into_iter().any(in_env)
-}
 
-fn items(list: &Value) -> impl Iterator<Item = &Value> {
-    list.as_array().into_iter().flatten()
-}
+    fn node(&self) -> Result<(), String> {
+        match (self.wanted.subresource, self.wanted.verb) {
+            ("", "create" | "update" | "patch") | ("status", "update" | "patch") => Ok(()),
+            ("", "get" | "list" | "watch") => match self.wanted.name {
+                name if name == self.name => Ok(()),
+                "" => Err(format!("node '{}' cannot read all nodes, only its own Node object", self.name)),
+                name => Err(format!("node '{}' cannot read '{name}', only its own Node object", self.name)),
+            },
+            _ => refuse(""),
+        }
+    }
 
-fn names(list: &Value, field: &str, name: &str) -> bool {
-    items(list).any(|item| item[field] == name)
+    fn pod(&self) -> Result<(), String> {
+        match (self.wanted.subresource, self.wanted.verb) {
+            ("", "get") => self.get(Vertex::Pod),
+            ("", "list" | "watch") if self.wanted.selected_node == self.name => Ok(()),
+            ("", "list" | "watch") if !self.wanted.name.is_empty() => self.related(Vertex::Pod),
+            ("", "list" | "watch") => refuse("can only list/watch pods with spec.nodeName field selector"),
+            ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => Ok(()),
+            _ => refuse(""),
+        }
+    }
+
+    /// Our own kind: a node writes the usage that carries its name.
+    fn usage(&self) -> Result<(), String> {
+        if !self.is(&["create", "delete", "get", "patch", "update"]) {
+            return refuse("");
+        }
+        let unnamed = self.wanted.verb == "create" && self.wanted.name.is_empty();
+        if unnamed || self.wanted.name == self.name {
+            return Ok(());
+        }
+        Err(format!("node '{}' cannot access '{}', only its own NodeUsage", self.name, self.wanted.name))
+    }
 }

@@ -35,7 +35,23 @@ fn null_is_empty<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>
 }
 
 impl Rule {
-    fn allows(&self, wanted: &Attributes<'_>) -> bool {
+    /// As it is stored.
+    pub fn to_value(&self) -> serde_json::Value {
+        let mut value = serde_json::json!({"verbs": self.verbs});
+        let lists = [
+            ("apiGroups", &self.api_groups),
+            ("resources", &self.resources),
+            ("resourceNames", &self.resource_names),
+            ("nonResourceURLs", &self.non_resource_urls),
+        ];
+        for (name, list) in lists.into_iter().filter(|(_, list)| !list.is_empty()) {
+            value[name] = serde_json::json!(list);
+        }
+        value
+    }
+
+    /// Whether it allows what is wanted.
+    pub(super) fn allows(&self, wanted: &Attributes<'_>) -> bool {
         let has = |set: &[String], item: &str| set.iter().any(|member| member == "*" || member == item);
         if !has(&self.verbs, wanted.verb) {
             return false;

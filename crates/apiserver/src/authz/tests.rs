@@ -3,19 +3,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::authz::escalation::Target;
 
-struct Pods(Vec<Value>);
-
-impl NodePods for Pods {
-    fn pods_on(&self, node: &str) -> Vec<Value> {
-        self.0.iter().filter(|pod| pod["spec"]["nodeName"] == node).cloned().collect()
-    }
-}
-
 fn authorizer() -> Authorizer {
     let pod = json!({"metadata": {"namespace": "n", "name": "p"}, "spec": {"nodeName": "n1", "serviceAccountName": "sa",
         "volumes": [{"secret": {"secretName": "s"}}]}});
     let authorizer = Authorizer::default();
-    authorizer.set_node_pods(Arc::new(Pods(vec![pod])));
+    authorizer.apply("/registry/pods/n/p", Some(pod.to_string().as_bytes()));
     for (resource, object) in bootstrap::objects() {
         put(&authorizer, resource, &object);
     }
@@ -174,8 +166,12 @@ fn nodes_read_what_their_pods_refer_to() {
     assert!(!allows(wants("list", "pods", "", "")));
     assert!(allows(Attributes { selected_node: "n1", ..wants("list", "pods", "", "") }));
     assert!(allows(wants("create", "serviceaccounts/token", "n", "sa")));
-    assert!(allows(wants("update", "nodes", "", "n1")));
-    assert!(!allows(wants("update", "nodes", "", "n2")));
+    assert!(allows(wants("get", "nodes", "", "n1")));
+    assert!(!allows(wants("get", "nodes", "", "n2")));
+    assert!(!allows(wants("delete", "nodes", "", "n1")));
+    assert!(allows(wants("list", "services", "", "")));
+    assert!(allows(wants("create", "events", "n", "")));
+    assert!(!allows(wants("list", "secrets", "n", "")));
     assert_eq!(authorizer.decide(&node, &wants("get", "pods", "n", "")).reason, "No Object name found");
 }
 

@@ -12,6 +12,7 @@ mod garbage;
 mod job;
 mod namespace;
 mod replica_set;
+mod resource_quota;
 mod stateful_set;
 
 use std::sync::Arc;
@@ -61,7 +62,13 @@ impl World {
             let account = serde_json::from_value(account).unwrap();
             accounts.create(&PostParams::default(), &account).await.expect("the account is created");
         }
-        let config = controllers::Config { client: client.clone(), informers, root_ca: "a CA".to_string() };
+        let config = controllers::Config {
+            client: client.clone(),
+            informers,
+            root_ca: "a CA".to_string(),
+            authority: None,
+            sign_token: None,
+        };
         tokio::spawn(controllers::run(config, |name| controllers.contains(&name), stop.clone()));
         Self { server, client, stop }
     }
