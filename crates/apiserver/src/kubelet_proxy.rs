@@ -29,6 +29,7 @@ use crate::object::meta;
 use crate::pki;
 use crate::server::{Inner, KubeletAccess};
 use crate::status::ApiError;
+use crate::webhook_client::ready_endpoints;
 
 /// How long a connection to a kubelet may take.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
@@ -332,34 +333,7 @@ fn service_target(
             meta(service, "name")
         ))
     })?;
-    let registry = call.server.registry();
-    let kind = registry.resource("discovery.k8s.io", "v1", "endpointslices").ok_or_else(unavailable)?;
-    let slices = call.server.cache_of(kind).resource(&kind.storage.dir).ok_or_else(unavailable)?;
-    let objects = slices.snapshot(0).objects;
-    let prefix = kind.prefix(Some(&call.info.namespace));
-    let mut ends: Vec<(String, u16)> = Vec::new();
-    for slice in crate::cache::range(&objects, &prefix, None).map(|entry| entry.to_value()) {
-        if slice["metadata"]["labels"]["kubernetes.io/service-name"] != meta(service, "name") {
-            continue;
-        }
-        let port = slice["ports"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .find(|port| port["name"].as_str().unwrap_or_default() == name);
-        let Some(port) =
-            port.and_then(|port| port["port"].as_u64()).and_then(|port| u16::try_from(port).ok())
-        else {
-            continue;
-        };
-        for endpoint in slice["endpoints"].as_array().into_iter().flatten() {
-            if endpoint["conditions"]["ready"] != false
-                && let Some(address) = endpoint["addresses"][0].as_str()
-            {
-                ends.push((address.to_owned(), port));
-            }
-        }
-    }
+    let mut ends = ready_endpoints(&call.server, &call.info.namespace, meta(service, "name"), &name);
     if ends.is_empty() {
         return Err(unavailable());
     }

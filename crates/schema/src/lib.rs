@@ -8,6 +8,7 @@ pub mod encode;
 pub mod field;
 pub mod gotext;
 pub mod patch;
+pub mod policy_expressions;
 pub mod strategy;
 pub mod structural;
 pub mod types;

@@ -435,13 +435,13 @@ rows! {
         "ValidatingAdmissionPolicy" => Strategy {
             default: defaults::admission::policy,
             validate: rule!(rules::policies::validating_policy),
-            validate_update: |new, _| rules::policies::validating_policy(&Node::root(new)),
+            validate_update: change!(rules::policies::validating_policy_update),
             ..COUNTED
         },
         "MutatingAdmissionPolicy" => Strategy {
             default: defaults::admission::policy,
             validate: rule!(rules::policies::mutating_policy),
-            validate_update: |new, _| rules::policies::mutating_policy(&Node::root(new)),
+            validate_update: change!(rules::policies::mutating_policy_update),
             ..COUNTED_SPEC
         },
         "ValidatingAdmissionPolicyBinding" => Strategy {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::expressions::Expressions;
 use super::{format, labels, metadata, rules};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList};
@@ -10,11 +11,18 @@ const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 
 /// ValidatingWebhookConfiguration and MutatingWebhookConfiguration.
 pub fn webhooks(object: &Node) -> ErrorList {
+    configuration(object, true)
+}
+
+fn configuration(object: &Node, conditions: bool) -> ErrorList {
     let mut errs = ErrorList::new();
     metadata::validate_common(&object.at("metadata"), format::name_is_subdomain, &mut errs);
     let mut names = BTreeSet::new();
     for hook in object.at("webhooks").items() {
         webhook(&hook, &mut errs);
+        if conditions {
+            match_conditions(&hook.at("matchConditions"), false, &mut errs);
+        }
         review_versions(&hook.at("admissionReviewVersions"), &mut errs);
         let name = hook.at("name");
         if !name.is_empty() && !names.insert(name.str()) {
@@ -24,9 +32,13 @@ pub fn webhooks(object: &Node) -> ErrorList {
     errs
 }
 
-/// Changed configurations, by what they are now.
-pub fn webhooks_update(new: &Node, _old: &Node) -> ErrorList {
-    webhooks(new)
+/// Changed configurations, by what they are now. Conditions that stay the same are not looked at.
+pub fn webhooks_update(new: &Node, old: &Node) -> ErrorList {
+    let conditions = |object: &Node| -> Vec<_> {
+        let hooks = object.at("webhooks").items();
+        hooks.map(|hook| hook.at("matchConditions").to_value()).collect()
+    };
+    configuration(new, conditions(new) != conditions(old))
 }
 
 fn webhook(hook: &Node, errs: &mut ErrorList) {
@@ -48,7 +60,6 @@ fn webhook(hook: &Node, errs: &mut ErrorList) {
     labels::selector(&hook.at("objectSelector"), errs);
     optional(&hook.at("reinvocationPolicy"), &["IfNeeded", "Never"], errs);
     client_config(&hook.at("clientConfig"), errs);
-    match_conditions(&hook.at("matchConditions"), errs);
 }
 
 pub(super) fn optional(node: &Node, supported: &[&str], errs: &mut ErrorList) {
@@ -219,7 +230,8 @@ pub(crate) fn webhook_service(service: &Node, errs: &mut ErrorList) {
     }
 }
 
-pub(super) fn match_conditions(list: &Node, errs: &mut ErrorList) {
+pub(super) fn match_conditions(list: &Node, params: bool, errs: &mut ErrorList) {
+    let expressions = Expressions::plain(params);
     if list.len() > 64 {
         errs.push(list.too_many(64));
     }
@@ -228,6 +240,8 @@ pub(super) fn match_conditions(list: &Node, errs: &mut ErrorList) {
         let (name, expression) = (condition.at("name"), condition.at("expression"));
         if expression.str().trim().is_empty() {
             errs.push(expression.required(""));
+        } else {
+            expressions.condition(&expression, expression.str().trim(), errs);
         }
         if rules::not_empty(&name, errs) {
             rules::formatted(&name, format::label_key, errs);

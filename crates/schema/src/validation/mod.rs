@@ -14,6 +14,7 @@ pub mod cron;
 mod diff;
 pub mod discovery;
 pub mod events;
+mod expressions;
 pub mod flowcontrol;
 pub mod format;
 pub mod karpenter;

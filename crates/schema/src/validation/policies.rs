@@ -1,74 +1,137 @@
-//! Admission policies and their bindings. Expressions are only looked at for being there: compiling
-//! CEL is not done here.
+//! Admission policies and their bindings.
 
 use std::collections::BTreeSet;
 
+use cel::Type;
+
 use super::admission::{match_conditions, optional, rule_with_operations};
+use super::expressions::Expressions;
 use super::{format, labels, metadata, rules};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList};
 
+const ANNOTATIONS_MAX: usize = 20;
+const ANNOTATION_EXPRESSION_BYTES_MAX: usize = 5 << 10;
+/// What CEL keeps for itself.
+const RESERVED: &[&str] = &[
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
+
 /// ValidatingAdmissionPolicy.
 pub fn validating_policy(object: &Node) -> ErrorList {
+    checked_validating_policy(object, true)
+}
+
+/// A changed ValidatingAdmissionPolicy. Conditions that stay the same are not looked at.
+pub fn validating_policy_update(new: &Node, old: &Node) -> ErrorList {
+    checked_validating_policy(new, conditions_change(new, old))
+}
+
+/// Whether conditions that were valid may not be so any longer.
+fn conditions_change(new: &Node, old: &Node) -> bool {
+    ["paramKind", "matchConditions"]
+        .iter()
+        .any(|field| new.at("spec").at(field).to_value() != old.at("spec").at(field).to_value())
+}
+
+fn checked_validating_policy(object: &Node, conditions: bool) -> ErrorList {
     let mut errs = ErrorList::new();
     metadata::validate_common(&object.at("metadata"), format::name_is_subdomain, &mut errs);
     let spec = object.at("spec");
-    common(&spec, &mut errs);
+    let params = spec.at("paramKind").is_set();
+    let mut expressions = match spec.at("variables").is_empty() {
+        true => Expressions::plain(params),
+        false => Expressions::with_variables(params),
+    };
+    common(&spec, conditions, &mut expressions, &mut errs);
     let (validations, annotations) = (spec.at("validations"), spec.at("auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
         let detail = "validations or auditAnnotations must contain at least one item";
         errs.push(validations.required(detail));
         errs.push(annotations.required(detail));
     }
-    validations.items().for_each(|validation| self::validation(&validation, &mut errs));
+    validations.items().for_each(|validation| self::validation(&validation, &expressions, &mut errs));
+    if annotations.len() > ANNOTATIONS_MAX {
+        let detail = format!("must not have more than {ANNOTATIONS_MAX} auditAnnotations");
+        errs.push(annotations.invalid(detail));
+    }
     let policy = object.at("metadata").at("name").str();
     let mut keys = BTreeSet::new();
     for annotation in annotations.items() {
         let key = annotation.at("key");
-        let full = format!("{policy}/{}", key.str());
-        errs.extend(format::label_key(&full).into_iter().map(|m| key.invalid_as(full.as_str(), m)));
+        if policy.is_empty() {
+            errs.push(key.invalid_str("requires metadata.name be non-empty"));
+        } else {
+            let full = format!("{policy}/{}", key.str());
+            errs.extend(format::label_key(&full).into_iter().map(|m| key.invalid_as(full.as_str(), m)));
+        }
+        annotation_value(&annotation.at("valueExpression"), &expressions, &mut errs);
         if !keys.insert(key.str()) {
             errs.push(key.duplicate());
         }
-        required_expression(&annotation.at("valueExpression"), &mut errs);
     }
     errs
 }
 
-fn required_expression(expression: &Node, errs: &mut ErrorList) {
-    if expression.str().trim().is_empty() {
-        errs.push(expression.required("expression is not specified"));
+fn annotation_value(expression: &Node, expressions: &Expressions, errs: &mut ErrorList) {
+    let trimmed = expression.str().trim();
+    if trimmed.is_empty() {
+        errs.push(expression.required("valueExpression is not specified"));
+    } else if trimmed.len() > ANNOTATION_EXPRESSION_BYTES_MAX {
+        let detail = format!("must not exceed {ANNOTATION_EXPRESSION_BYTES_MAX} bytes in length");
+        errs.push(expression.required(detail));
+    } else {
+        expressions.annotation(expression, errs);
     }
 }
 
-fn validation(validation: &Node, errs: &mut ErrorList) {
-    required_expression(&validation.at("expression"), errs);
+fn validation(validation: &Node, expressions: &Expressions, errs: &mut ErrorList) {
+    let expression = validation.at("expression");
+    if expression.str().trim().is_empty() {
+        errs.push(expression.required("expression is not specified"));
+    } else {
+        expressions.condition(&expression, expression.str(), errs);
+    }
     let (message, by_expression) = (validation.at("message"), validation.at("messageExpression"));
     if !by_expression.is_empty() && by_expression.str().trim().is_empty() {
         errs.push(by_expression.invalid_str("must be non-empty if specified"));
+    } else if !by_expression.is_empty() {
+        expressions.message(&by_expression, errs);
     }
     if !message.is_empty() && message.str().trim().is_empty() {
-        errs.push(message.invalid_str("message must be non-empty if specified"));
-    } else if message.str().contains(['\n', '\r']) {
+        errs.push(message.invalid_str("must be non-empty if specified"));
+    } else if message.str().trim().contains(['\n', '\r']) {
         errs.push(message.invalid_str("must not contain line breaks"));
     }
     optional(&validation.at("reason"), &["Forbidden", "Invalid", "RequestEntityTooLarge"], errs);
 }
 
-fn common(spec: &Node, errs: &mut ErrorList) {
+fn common(spec: &Node, conditions: bool, expressions: &mut Expressions, errs: &mut ErrorList) {
     if let Some(policy) = spec.at("failurePolicy").opt() {
         rules::one_of(&policy, &["Fail", "Ignore"], errs);
     }
     if let Some(kind) = spec.at("paramKind").opt() {
-        let version = kind.at("apiVersion");
-        if rules::not_empty(&version, errs) {
-            match version.str().matches('/').count() {
-                0 | 1 => {}
-                _ => errs
-                    .push(version.invalid_str(format!("unexpected GroupVersion string: {}", version.str()))),
-            }
-        }
-        rules::not_empty(&kind.at("kind"), errs);
+        param_kind(&kind, errs);
     }
     match spec.at("matchConstraints").opt() {
         None => errs.push(spec.at("matchConstraints").required("")),
@@ -77,19 +140,47 @@ fn common(spec: &Node, errs: &mut ErrorList) {
             rules::not_empty(&constraints.at("resourceRules"), errs);
         }
     }
-    match_conditions(&spec.at("matchConditions"), errs);
-    let mut names = BTreeSet::new();
+    if conditions {
+        match_conditions(&spec.at("matchConditions"), spec.at("paramKind").is_set(), errs);
+    }
     for variable in spec.at("variables").items() {
-        let name = variable.at("name");
-        if rules::not_empty(&name, errs) {
-            if !format::c_identifier(name.str()).is_empty() {
-                errs.push(name.invalid_str("must be a valid CEL identifier"));
+        let (name, expression) = (variable.at("name"), variable.at("expression"));
+        if name.str().trim().is_empty() {
+            errs.push(name.required("name is not specified"));
+        } else if !format::c_identifier(name.str()).is_empty() || RESERVED.contains(&name.str()) {
+            errs.push(name.invalid_str("must be a valid CEL identifier"));
+        }
+        if expression.str().trim().is_empty() {
+            errs.push(expression.required("expression is not specified"));
+        } else {
+            expressions.variable(name.str(), &expression, errs);
+        }
+    }
+}
+
+fn param_kind(kind: &Node, errs: &mut ErrorList) {
+    let (version, name) = (kind.at("apiVersion"), kind.at("kind"));
+    if rules::not_empty(&version, errs) {
+        let (group, own) = version.str().split_once('/').unwrap_or(("", version.str()));
+        if own.contains('/') {
+            errs.push(version.invalid_str(format!("unexpected GroupVersion string: {}", version.str())));
+        } else {
+            let subdomain = if group.is_empty() { Vec::new() } else { format::dns1123_subdomain(group) };
+            if !subdomain.is_empty() {
+                errs.push(version.invalid_as(group, subdomain.join(",")));
             }
-            if !names.insert(name.str()) {
-                errs.push(name.duplicate());
+            if own.is_empty() {
+                errs.push(version.invalid_str("version must be specified"));
+            } else if let why @ [_, ..] = format::dns1035_label(own).as_slice() {
+                errs.push(version.invalid_as(own, why.join(",")));
             }
         }
-        required_expression(&variable.at("expression"), errs);
+    }
+    if rules::not_empty(&name, errs)
+        && let why @ [_, ..] = format::dns1035_label(&name.str().to_lowercase()).as_slice()
+    {
+        let why = why.join(",");
+        errs.push(name.invalid_str(format!("may have mixed case, but should otherwise match: {why}")));
     }
 }
 
@@ -104,10 +195,20 @@ fn match_resources(resources: &Node, errs: &mut ErrorList) {
 
 /// MutatingAdmissionPolicy.
 pub fn mutating_policy(object: &Node) -> ErrorList {
+    checked_mutating_policy(object, true)
+}
+
+/// A changed MutatingAdmissionPolicy. Conditions that stay the same are not looked at.
+pub fn mutating_policy_update(new: &Node, old: &Node) -> ErrorList {
+    checked_mutating_policy(new, conditions_change(new, old))
+}
+
+fn checked_mutating_policy(object: &Node, conditions: bool) -> ErrorList {
     let mut errs = ErrorList::new();
     metadata::validate_common(&object.at("metadata"), format::name_is_subdomain, &mut errs);
     let spec = object.at("spec");
-    common(&spec, &mut errs);
+    let mut expressions = Expressions::with_variables(spec.at("paramKind").is_set());
+    common(&spec, conditions, &mut expressions, &mut errs);
     let rules_list = spec.at("matchConstraints").at("resourceRules");
     for operation in rules_list.items().flat_map(|rule| rule.at("operations").items()) {
         let supported = ["*", "CONNECT", "CREATE", "UPDATE"];
@@ -123,18 +224,27 @@ pub fn mutating_policy(object: &Node) -> ErrorList {
     for mutation in mutations.items() {
         let kind = mutation.at("patchType");
         rules::required_one_of(&kind, &["ApplyConfiguration", "JSONPatch"], &mut errs);
-        let pairs = [("ApplyConfiguration", "applyConfiguration"), ("JSONPatch", "jsonPatch")];
-        for (name, field) in pairs {
+        let pairs = [
+            ("ApplyConfiguration", "applyConfiguration", Type::object("Object")),
+            ("JSONPatch", "jsonPatch", Type::list(Type::object("JSONPatch"))),
+        ];
+        for (name, field, wanted) in pairs {
             let patch = mutation.at(field);
             match (kind.str() == name, patch.is_set()) {
                 (true, false) => {
                     errs.push(patch.required(format!("must be specified when patchType is {name}")));
                 }
-                (true, true) => required_expression(&patch.at("expression"), &mut errs),
-                (false, true) if pairs.iter().any(|(other, _)| *other == kind.str()) => {
-                    errs.push(
-                        patch.invalid(format!("must not be specified when patchType is {}", kind.str())),
-                    );
+                (true, true) => {
+                    let expression = patch.at("expression");
+                    if expression.str().trim().is_empty() {
+                        errs.push(expression.required(""));
+                    } else {
+                        expressions.mutation(&expression, wanted, &mut errs);
+                    }
+                }
+                (false, true) if matches!(kind.str(), "ApplyConfiguration" | "JSONPatch") => {
+                    let detail = format!("must not be specified when patchType is {}", kind.str());
+                    errs.push(patch.invalid_as(format!("{{{field}}}"), detail));
                 }
                 _ => {}
             }
