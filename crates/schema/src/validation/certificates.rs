@@ -108,8 +108,41 @@ fn conditions(list: &Node, errs: &mut ErrorList) {
     }
 }
 
+/// What is wrong with an issued certificate, as far as its PEM frame tells.
+fn issued_fault(encoded: &str) -> Option<String> {
+    let pem = BASE64.decode(encoded).unwrap_or_default();
+    let pem = String::from_utf8_lossy(&pem);
+    if pem.is_empty() {
+        return None;
+    }
+    let (mut rest, mut blocks) = (&*pem, 0);
+    while let Some((kind, after)) =
+        rest.split_once("-----BEGIN ").and_then(|(_, rest)| rest.split_once("-----"))
+    {
+        let Some((body, tail)) = after.split_once(&format!("-----END {kind}-----")) else { break };
+        if kind != "CERTIFICATE" {
+            return Some(format!(
+                "only CERTIFICATE PEM blocks are allowed, found {}",
+                crate::gotext::quote(kind)
+            ));
+        }
+        if body.contains(':') {
+            return Some("no PEM block headers are permitted".to_owned());
+        }
+        blocks += 1;
+        rest = tail;
+    }
+    (blocks == 0).then(|| "must contain at least one CERTIFICATE PEM block".to_owned())
+}
+
 fn update(new: &Node, old: &Node, approval: bool, certificate: bool) -> ErrorList {
     let mut errs = signing_request(new);
+    let (now, before) = (new.at("status").at("certificate"), old.at("status").at("certificate"));
+    if now.str() != before.str() && issued_fault(before.str()).is_none() {
+        if let Some(why) = issued_fault(now.str()) {
+            errs.push(Error::invalid(now.path(), "<certificate data>", why));
+        }
+    }
     let of = |object: &Node, kind: &str| -> Vec<serde_json::Value> {
         let all = object.at("status").at("conditions").items();
         all.filter(|c| c.at("type").str() == kind).map(|c| c.to_value()).collect()

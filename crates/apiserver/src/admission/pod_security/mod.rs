@@ -17,6 +17,8 @@ use crate::cache::Selectable;
 use crate::object::meta;
 use crate::status::ApiError;
 
+/// What the audit log is told of every pod.
+const ENFORCED: &str = "pod-security.kubernetes.io/enforce-policy";
 /// How many of a namespace's pods are looked at when it becomes stricter, and for how long.
 const PODS_MAX: usize = 3000;
 const TIME_MAX: Duration = Duration::from_secs(1);
@@ -138,10 +140,16 @@ async fn pod(attributes: &Attributes<'_>, object: &Value) -> Result<(), ApiError
     let policy = policy_of(attributes).await?.ok_or_else(|| {
         ApiError::internal(format!("failed to lookup namespace \"{}\"", attributes.namespace))
     })?;
-    if policy.is_privileged() || attributes.old.is_some_and(|old| !is_significant(object, old)) {
+    if policy.is_privileged() {
+        attributes.call.annotate(ENFORCED, policy.enforce.to_string());
+        return Ok(());
+    }
+    if attributes.old.is_some_and(|old| !is_significant(object, old)) {
         return Ok(());
     }
     let pod = Pod { metadata: &object["metadata"], spec: &object["spec"] };
+    attributes.call.annotate(ENFORCED, policy.enforce.to_string());
+    note(attributes, policy, pod);
     let violations = evaluate(policy.enforce, pod);
     if !violations.is_empty() {
         let why = format!("violates PodSecurity \"{}\": {}", policy.enforce, details(&violations));
@@ -155,9 +163,23 @@ async fn pod(attributes: &Attributes<'_>, object: &Value) -> Result<(), ApiError
 async fn controller(attributes: &Attributes<'_>, template: &Value) -> Result<(), ApiError> {
     let Some(policy) = policy_of(attributes).await? else { return Ok(()) };
     if template.is_object() {
-        warn(attributes, policy, Pod { metadata: &template["metadata"], spec: &template["spec"] });
+        let pod = Pod { metadata: &template["metadata"], spec: &template["spec"] };
+        note(attributes, policy, pod);
+        warn(attributes, policy, pod);
     }
     Ok(())
+}
+
+/// Tells the audit log of violations, if there is one.
+fn note(attributes: &Attributes<'_>, policy: Policy, pod: Pod<'_>) {
+    if attributes.call.audit.is_none() {
+        return;
+    }
+    let violations = evaluate(policy.audit, pod);
+    if !violations.is_empty() {
+        let text = format!("would violate PodSecurity \"{}\": {}", policy.audit, details(&violations));
+        attributes.call.annotate("pod-security.kubernetes.io/audit-violations", text);
+    }
 }
 
 fn warn(attributes: &Attributes<'_>, policy: Policy, pod: Pod<'_>) {
