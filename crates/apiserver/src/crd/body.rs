@@ -19,8 +19,17 @@ pub(crate) fn decode(
     strictness: Strictness,
 ) -> Result<Decoded, ApiError> {
     let target = Target::of(kind);
-    let (mut object, mut problems) =
-        read(body, yaml, strictness).map_err(|error| type_error(&target, body, yaml, Some(error)))?;
+    let (mut object, mut problems) = match read(body, yaml, strictness) {
+        Ok(read) => read,
+        // Type and version are read first, and hold no numbers.
+        Err(DecodeError::Type(text)) if text.contains("cannot unmarshal number") => {
+            let (kind, version) = (&kind.kind, &kind.version);
+            return Err(ApiError::bad_request(format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: {text}"
+            )));
+        }
+        Err(error) => return Err(type_error(&target, body, yaml, Some(error))),
+    };
     if object["kind"].as_str().unwrap_or_default().is_empty() {
         let shown = if yaml { object.to_string() } else { String::from_utf8_lossy(body).into_owned() };
         return Err(ApiError::bad_request(format!(

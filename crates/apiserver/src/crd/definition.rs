@@ -102,6 +102,11 @@ impl Definition {
         self.source.revision
     }
 
+    /// What changes with the definition's spec.
+    pub(crate) fn identity(&self) -> String {
+        format!("{}/{}", self.crd.metadata.uid, self.crd.metadata.generation)
+    }
+
     /// Directory of its objects.
     pub(super) fn dir(&self) -> String {
         self.crd.dir()

@@ -79,6 +79,7 @@ async fn change(call: &Call, paths: &ScalePaths, make: Make<'_>) -> Result<Respo
         set_meta(&mut new, "resourceVersion", if version.is_empty() { Value::Null } else { version.into() });
         set_pointer(&mut new, &paths.spec_replicas, json!(scale["spec"]["replicas"].as_i64().unwrap_or(0)));
         managed_fields::track_update(call, old, &mut new, &manager, "scale")?;
+        forget_time(&mut new);
         Ok(new)
     };
     let change = Change {
@@ -96,6 +97,18 @@ async fn change(call: &Call, paths: &ScalePaths, make: Make<'_>) -> Result<Respo
     };
     call.convert_from_storage(&mut object);
     Ok(respond(call, &scale_of(paths, &object)))
+}
+
+/// As upstream, whoever owns replicas through a Scale does so without a time.
+fn forget_time(object: &mut Value) {
+    for entry in object["metadata"]["managedFields"].as_array_mut().into_iter().flatten() {
+        if entry["subresource"] == "scale"
+            && entry["operation"] == "Update"
+            && let Some(fields) = entry.as_object_mut()
+        {
+            fields.remove("time");
+        }
+    }
 }
 
 impl View for ScalePaths {

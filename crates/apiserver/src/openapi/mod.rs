@@ -10,6 +10,7 @@ use http::header::{
     ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
 };
 use http::{Response, StatusCode};
+use schema::structural::openapi::Document as Edition;
 use serde_json::{Map, Value, json};
 
 use crate::body::Body;
@@ -135,12 +136,15 @@ impl OpenApi {
         }
         for group in registry.groups() {
             let root = if group.name.is_empty() { "api" } else { "apis" };
-            if !group.name.is_empty() {
+            if !group.name.is_empty() && !group.is_custom() {
                 add(format!("apis/{}", group.name), b"", Source::Group(group.clone()));
             }
             for version in &group.versions {
                 let path = format!("{root}/{}", group_version(&group.name, &version.name));
-                let identity = registry.documents().plain(&format!("/{path}")).cloned().unwrap_or_default();
+                let resources = registry.documents().plain(&format!("/{path}")).cloned().unwrap_or_default();
+                let mut identity = Vec::from(resources);
+                let custom = version.kinds.values().filter_map(|kind| kind.custom.as_ref());
+                custom.for_each(|handler| identity.extend(handler.definition().identity().bytes()));
                 add(path, &identity, Source::Version(group.clone(), version.clone()));
             }
         }
@@ -162,7 +166,7 @@ impl OpenApi {
 
     fn swagger(&self) -> &Bytes {
         self.v2.get_or_init(|| {
-            let documents = self.v3.values().map(Document::value);
+            let documents = self.v3.values().map(|document| document.value(Edition::V2));
             swagger::merge(documents).into()
         })
     }
@@ -170,13 +174,14 @@ impl OpenApi {
 
 impl Document {
     fn bytes(&self) -> &Bytes {
-        self.bytes.get_or_init(|| self.value().to_string().into())
+        self.bytes.get_or_init(|| self.value(Edition::V3).to_string().into())
     }
 
-    fn value(&self) -> Value {
+    /// The document in version 3, but with custom kinds as `edition` shows them.
+    fn value(&self, edition: Edition) -> Value {
         let (paths, schemas) = match &self.source {
             Source::Version(group, version) => {
-                (paths::of_version(group, version), schemas::of_version(version))
+                (paths::of_version(group, version), schemas::of_version(version, edition))
             }
             Source::Group(group) => (paths::of_group(group), schemas::of_discovery("APIGroup")),
             Source::Lists(path, id, kind) => (paths::of_lists(path, id, kind), schemas::of_discovery(kind)),
@@ -331,7 +336,7 @@ mod tests {
     #[test]
     fn references_of_a_document_are_resolved_in_it() {
         for (path, source) in &Registry::with_platform().openapi().v3 {
-            let document = source.value();
+            let document = source.value(Edition::V3);
             let mut missing = Vec::new();
             visit(&document, &mut |reference| {
                 let name = reference.trim_start_matches("#/components/schemas/");

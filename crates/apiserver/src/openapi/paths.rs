@@ -19,7 +19,9 @@ pub fn of_version(group: &Group, version: &Version) -> Map<String, Value> {
     let resources = schema_ref(&format!("{META}.APIResourceList"));
     let get = json!({"tags": [names.tag], "description": "get available resources",
         "operationId": format!("get{}APIResources", names.camel), "responses": responses(&[("200", "OK")], &resources, &[JSON, YAML, PROTOBUF])});
-    paths.insert(format!("{base}/"), json!({"get": get}));
+    if !group.is_custom() {
+        paths.insert(format!("{base}/"), json!({"get": get}));
+    }
     for kind in version.kinds.values() {
         KindPaths { kind, base: &base, names: &names }.add(&mut paths);
     }
@@ -100,7 +102,8 @@ impl KindPaths<'_> {
                 paths.insert(format!("{}/{}", self.base, kind.plural), self.everywhere());
             }
         }
-        if kind.verbs.has("watch") {
+        // The deprecated paths never were there for custom kinds.
+        if kind.verbs.has("watch") && !kind.is_custom() {
             self.add_watches(paths, &collection, &item);
         }
         for sub in &kind.subresources {

@@ -2,17 +2,24 @@
 
 use std::collections::BTreeSet;
 
+use schema::structural::openapi::{self, Document};
 use schema::types::{self, Docs, Field, ListMerge, Member, Omit, PackageInfo, Shape, Struct, Type};
 use serde_json::{Map, Value, json};
 
-use crate::kind::{Verbs, Version};
+use crate::kind::{Kind, Verbs, Version};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 const PREFIX: &str = "#/components/schemas/";
 
 /// The schemas that the operations of a version refer to, and all that these refer to.
-pub fn of_version(version: &Version) -> Map<String, Value> {
+pub fn of_version(version: &Version, document: Document) -> Map<String, Value> {
     let mut schemas = Schemas::default();
+    for kind in version.kinds.values().filter(|kind| kind.is_custom()) {
+        schemas.add_custom(kind, document);
+    }
+    if version.kinds.values().all(|kind| kind.is_custom()) {
+        return schemas.finish();
+    }
     schemas.add_kind(&format!("{META}.APIResourceList"), "", "v1", "APIResourceList");
     let in_group = version.kinds.values().next().map(|kind| (kind.group.as_ref(), kind.version.as_ref()));
     let (group, in_version) = in_group.unwrap_or_default();
@@ -28,7 +35,7 @@ pub fn of_version(version: &Version) -> Map<String, Value> {
         }
         schemas.add_kind(&format!("{META}.Status"), "", "v1", "Status");
     }
-    for kind in version.kinds.values() {
+    for kind in version.kinds.values().filter(|kind| !kind.is_custom()) {
         let Some((package, _)) = kind.schema.rsplit_once('.') else { continue };
         schemas.add_kind(&kind.schema, &kind.group, &kind.version, &kind.kind);
         if kind.verbs.has("list") {
@@ -120,6 +127,26 @@ impl Schemas {
         }
     }
 
+    /// Adds a kind that a CustomResourceDefinition describes, and what its operations refer to.
+    fn add_custom(&mut self, kind: &Kind, document: Document) {
+        let Some(handler) = &kind.custom else { return };
+        let definition = handler.source();
+        let package = kind.schema.rsplit_once('.').map_or("", |(package, _)| package);
+        let list = format!("{package}.{}", kind.list_kind);
+        let schema = openapi::kind_schema(&definition, &kind.version, document);
+        self.done.insert(kind.schema.to_string(), schema);
+        self.done.insert(list, openapi::list_schema(&definition, &kind.version, document));
+        for of_meta in ["ObjectMeta", "ListMeta", "Patch"] {
+            self.add(&format!("{META}.{of_meta}"));
+        }
+        self.add_kind(&format!("{META}.DeleteOptions"), "", "v1", "DeleteOptions");
+        self.add_kind(&format!("{META}.DeleteOptions"), &kind.group, &kind.version, "DeleteOptions");
+        self.add_kind(&format!("{META}.Status"), "", "v1", "Status");
+        if kind.subresource("scale").is_some() {
+            self.add_kind("io.k8s.api.autoscaling.v1.Scale", "autoscaling", "v1", "Scale");
+        }
+    }
+
     /// Adds a kind, which says so.
     fn add_kind(&mut self, name: &str, group: &str, version: &str, kind: &str) {
         self.wanted.remove(name);
@@ -161,7 +188,7 @@ impl Schemas {
 
     fn described(&mut self, mut schema: Value, name: &str) -> Value {
         if let Some(text) = self.docs.of_type(name) {
-            schema["description"] = json!(text);
+            schema["description"] = json!(text.trim());
         }
         schema
     }
@@ -278,7 +305,7 @@ impl Schemas {
                 text.push_str(&self.docs.of_type(field.ty.name()).unwrap_or_default());
             }
             if !text.is_empty() {
-                property["description"] = json!(text.trim_start());
+                property["description"] = json!(text.trim());
             }
             properties.insert(field.name.clone(), alone(property));
             if field.required {
