@@ -55,6 +55,12 @@ impl Function {
         Function { name, overloads: Vec::new(), singleton: false }
     }
 
+    /// All overloads do the same, and the arguments are left to it.
+    pub(crate) fn one_for_all(mut self) -> Function {
+        self.singleton = true;
+        self
+    }
+
     /// With one more overload. Overloads are tried in the order in which they were added.
     pub fn overload(mut self, overload: Overload) -> Function {
         self.overloads.push(overload);

@@ -117,7 +117,9 @@ fn show(value: &Value<'_>) -> String {
         Value::String(text) => serde_json::to_string(text.as_str()).unwrap(),
         Value::Bytes(bytes) => format!("b{}", quote_bytes(bytes)),
         Value::Duration(duration) => format!("google.protobuf.Duration({})", duration.seconds_text()),
-        Value::Timestamp(time) => format!("google.protobuf.Timestamp({time})"),
+        Value::Timestamp(_) => {
+            format!("google.protobuf.Timestamp({})", value.to_json().unwrap().as_str().unwrap())
+        }
         Value::List(list) => {
             format!("[{}]", list.iter().map(|item| show(&item)).collect::<Vec<_>>().join(", "))
         }
@@ -143,7 +145,7 @@ fn show_double(d: f64) -> String {
     let text = format!("{d:e}");
     let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     match exponent.parse::<i32>().unwrap_or(0) {
-        exponent if !(-4..21).contains(&exponent) => {
+        exponent if !(-4..6).contains(&exponent) => {
             format!("{mantissa}e{}{:02}", if exponent < 0 { '-' } else { '+' }, exponent.abs())
         }
         _ => d.to_string(),

@@ -70,11 +70,14 @@ impl Validator<'_, '_> {
     }
 
     fn literal_argument(&mut self, function: &str, args: &[Expr]) {
-        let Some(Expr { id, kind: ExprKind::Literal(Value::String(text)) }) = args.first() else { return };
-        let valid = match function {
-            "duration" => Duration::parse(text).is_ok(),
-            "timestamp" => timestamp::parse(text).is_ok_and(timestamp::in_range),
-            "matches" => stdlib::regex::compile(text).is_ok(),
+        let Some(Expr { id, kind: ExprKind::Literal(literal) }) = args.first() else { return };
+        let valid = match (function, literal) {
+            ("duration", Value::String(text)) => Duration::parse(text).is_ok(),
+            // Upstream does not take numbers here, though it does if they are not literals.
+            ("duration", Value::Int(_)) => false,
+            ("timestamp", Value::String(text)) => timestamp::parse(text).is_ok_and(timestamp::in_range),
+            ("timestamp", Value::Int(seconds)) => timestamp::of_seconds(*seconds).is_some(),
+            ("matches", Value::String(text)) => stdlib::regex::compile(text).is_ok(),
             _ => true,
         };
         if !valid {

@@ -77,9 +77,11 @@ impl CostRule {
 }
 
 /// The cost of comparing two values.
-pub(super) fn equality<'a>(operands: &[Value<'a>; 2]) -> u64 {
+pub(super) fn equality<'a>(operands: &[Value<'a>; 2], negated: bool) -> u64 {
     let [a, b] = operands;
-    ext::cost::actual_equals(operands, &Value::Null).unwrap_or_else(|| {
+    // Extension types are cheap to compare by `==` only.
+    let of_extension = if negated { None } else { ext::cost::actual_equals(operands, &Value::Null) };
+    of_extension.unwrap_or_else(|| {
         let shorter = actual_size(a).min(actual_size(b));
         (shorter as f64 * STRING_TRAVERSAL).ceil() as u64
     })

@@ -40,6 +40,8 @@ pub(crate) enum Plan {
     Member {
         value: Box<Plan>,
         set: Arc<BTreeSet<Key<'static>>>,
+        /// Those that are no whole numbers.
+        doubles: Vec<f64>,
     },
     List(Box<ListPlan>),
     Map(Box<[EntryPlan]>),
@@ -87,6 +89,8 @@ pub(crate) struct CallPlan {
     pub(super) function: &'static str,
     pub(super) args: Vec<Plan>,
     pub(super) target: Target,
+    /// The types that the arguments must have, if it is not known that they do; otherwise empty.
+    pub(super) guard: Vec<Type>,
 }
 
 #[derive(Clone, Debug)]
@@ -145,6 +149,19 @@ pub(crate) struct InsertPlan {
     /// Without a key the value is a map whose entries are inserted.
     pub(super) key: Option<Plan>,
     pub(super) value: Plan,
+}
+
+impl CallPlan {
+    /// The rule of the call's cost. When it is not decided which overload it is of, it is that of all but the ones
+    /// that parse an argument, which come first.
+    pub(super) fn usual_cost(&self) -> CostRule {
+        match &self.target {
+            Target::Direct(_, rule) => *rule,
+            Target::Dispatch(overloads) => {
+                overloads.last().map_or(CostRule::One, |overload| CostRule::of(overload, false))
+            }
+        }
+    }
 }
 
 /// A plan and what it needs.
@@ -311,23 +328,40 @@ impl Planner<'_> {
             if list.is_empty() {
                 return Ok(Plan::Const(Value::Bool(false)));
             }
-            let keys: Option<BTreeSet<Key<'static>>> = list.iter().map(|item| Key::matching(&item)).collect();
-            if let Some(set) = keys {
-                return Ok(Plan::Member { value: Box::new(value.clone()), set: Arc::new(set) });
+            if list.iter().all(|item| Key::of(&item).is_some() || matches!(item, Value::Double(_))) {
+                let set = list.iter().filter_map(|item| Key::matching(&item)).collect();
+                let doubles = list.iter().filter_map(|item| match (Key::matching(&item), item) {
+                    (None, Value::Double(d)) => Some(d),
+                    _ => None,
+                });
+                let doubles = doubles.collect();
+                return Ok(Plan::Member { value: Box::new(value.clone()), set: Arc::new(set), doubles });
             }
         }
         let target = match &*overloads {
             [overload] => Target::Direct(body(overload, &args)?, CostRule::of(overload, true)),
             [overload, ..] if function.singleton => {
-                Target::Direct(body(overload, &args)?, CostRule::of(overload, false))
+                // Costs go by the overload, and it is not decided which one this is.
+                Target::Direct(body(overload, &args)?, CostRule::One)
             }
-            _ => Target::Dispatch(overloads.into_iter().cloned().collect()),
+            _ => Target::Dispatch(overloads.iter().map(|overload| (*overload).clone()).collect()),
         };
-        let call = Plan::Call(Box::new(CallPlan { function: function.name, args, target }));
+        let guard = match &*overloads {
+            [overload] if !function.singleton && self.is_open(expr) => overload.params.clone(),
+            _ => Vec::new(),
+        };
+        let call = Plan::Call(Box::new(CallPlan { function: function.name, args, target, guard }));
         match is_conversion(function.name) {
             true => fold_constant(call),
             false => Ok(call),
         }
+    }
+
+    /// Whether the checker does not know the types of all arguments. `flatten` takes lists that are flat already.
+    fn is_open(&self, call: &Expr) -> bool {
+        let ExprKind::Call { function, target, args } = &call.kind else { return false };
+        let mut arguments = target.iter().map(|target| &**target).chain(args);
+        &**function != "flatten" && arguments.any(|argument| has_unknown(self.checked.type_of(argument)))
     }
 
     fn slot(&mut self, name: &Arc<str>) -> usize {
@@ -351,6 +385,17 @@ impl Planner<'_> {
         self.scope.truncate(outer);
         let fold = FoldPlan { range, accumulator, init, first, second, condition, step, result };
         Ok(Plan::Fold(Box::new(fold)))
+    }
+}
+
+/// Whether a part of the type is known only at run time.
+fn has_unknown(ty: &Type) -> bool {
+    match ty {
+        Type::Dyn | Type::Any | Type::Param(_) | Type::Error => true,
+        Type::List(element) => has_unknown(element),
+        Type::Map(types) => has_unknown(&types.0) || has_unknown(&types.1),
+        Type::Opaque(_, params) => params.iter().any(has_unknown),
+        _ => false,
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Activation;
-use super::charge::{self, CostRule};
+use super::charge;
 use super::plan::{
     AppendPlan, Attribute, Base, Body, CallPlan, EntryPlan, FoldPlan, InsertPlan, ListPlan, Plan,
     QualifierKey, StructPlan, Target, fits,
@@ -85,9 +85,13 @@ impl<'a> Run<'a> {
             Plan::NotStrictlyFalse(arg) => self.not_strictly_false(arg),
             Plan::OptionalOr { operands, unwrap } => self.optional_or(operands, *unwrap),
             Plan::Call(call) => self.call(call),
-            Plan::Member { value, set } => {
+            Plan::Member { value, set, doubles } => {
                 let value = self.eval(value)?;
-                Ok(Value::Bool(Key::matching(&value).is_some_and(|key| contains(set, &key))))
+                Ok(Value::Bool(match (Key::matching(&value), value) {
+                    (Some(key), _) => contains(set, &key),
+                    (None, Value::Double(d)) => doubles.contains(&d),
+                    (None, _) => false,
+                }))
             }
             Plan::List(list) => self.list(list),
             Plan::Map(entries) => self.map(entries),
@@ -155,8 +159,10 @@ impl<'a> Run<'a> {
             };
             let found = find(&value, &key);
             if attribute.test_only && index == last {
-                self.charge(1)?;
-                return Ok(Value::Bool(found?.is_some()));
+                // What is not there costs nothing below an optional.
+                let present = matches!(found, Ok(Some(_)));
+                self.charge(u64::from(present || !optional))?;
+                return found.map(|found| Value::Bool(found.is_some()));
             }
             value = match found {
                 Ok(Some(found)) => {
@@ -169,7 +175,10 @@ impl<'a> Run<'a> {
                     self.charge(1)?;
                     return Err(missing(&value, &key));
                 }
-                Err(error) => return Err(error),
+                Err(error) => {
+                    self.charge(1)?;
+                    return Err(error);
+                }
             };
         }
         Ok(if optional { Value::some(value) } else { value })
@@ -206,6 +215,14 @@ impl<'a> Run<'a> {
         Ok(Value::Bool(result))
     }
 
+    /// The outer error is one that ends the evaluation.
+    fn eval_unless_stopped(&mut self, plan: &'a Plan) -> std::result::Result<Result<'a>, Error> {
+        match self.eval(plan) {
+            Err(error) if !error.is_absorbable() => Err(error),
+            result => Ok(result),
+        }
+    }
+
     /// Both operands, which are evaluated even if the first has no value; what failed costs 1.
     fn operands(&mut self, operands: &'a [Plan]) -> std::result::Result<[Value<'a>; 2], Error> {
         let left = self.eval(&operands[0]);
@@ -225,7 +242,7 @@ impl<'a> Run<'a> {
 
     fn equal(&mut self, operands: &'a [Plan; 2], negated: bool) -> Result<'a> {
         let operands = self.operands(operands)?;
-        self.charge(charge::equality(&operands))?;
+        self.charge(charge::equality(&operands, negated))?;
         let [left, right] = &operands;
         match equal(left, right) {
             Some(equal) => Ok(Value::Bool(equal != negated)),
@@ -249,15 +266,14 @@ impl<'a> Run<'a> {
             [] => self.invoke(call, &[]),
             [arg] => match self.eval(arg) {
                 Ok(arg) => self.invoke(call, &[arg]),
-                Err(error) => {
-                    self.charge(1)?;
-                    Err(error)
-                }
+                Err(error) => self.fail(call, &[Value::Null], error),
             },
-            [_, _] => {
-                let args = self.operands(&call.args)?;
-                self.invoke(call, &args)
-            }
+            [left, right] => match (self.eval_unless_stopped(left)?, self.eval_unless_stopped(right)?) {
+                (Ok(left), Ok(right)) => self.invoke(call, &[left, right]),
+                (Err(error), Ok(right)) => self.fail(call, &[Value::Null, right], error),
+                (Ok(left), Err(error)) => self.fail(call, &[left, Value::Null], error),
+                (Err(error), Err(_)) => self.fail(call, &[Value::Null, Value::Null], error),
+            },
             more => {
                 let mut args = Vec::with_capacity(more.len());
                 for arg in more {
@@ -268,13 +284,25 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// A call with arguments that have no value. It costs what it would with something small in their place.
+    fn fail(&mut self, call: &'a CallPlan, args: &[Value<'a>], error: Error) -> Result<'a> {
+        // Where the regular expression is a constant the call is given up before it is counted.
+        let is_counted = !matches!(&call.target, Target::Direct(Body::Regex { compiled: Some(_), .. }, _));
+        if is_counted && error.is_absorbable() {
+            self.charge(call.usual_cost().cost(args, &Value::Null))?;
+        }
+        Err(error)
+    }
+
     fn invoke(&mut self, call: &'a CallPlan, args: &[Value<'a>]) -> Result<'a> {
+        let admitted = call.guard.iter().zip(args).all(|(param, arg)| fits(param, arg));
         let (result, rule) = match &call.target {
+            Target::Direct(_, rule) if !admitted => (Err(no_overload(call.function, args)), *rule),
             Target::Direct(Body::Plain(function), rule) => (function(args), *rule),
-            Target::Direct(Body::Regex { arg, call, compiled }, rule) => {
+            Target::Direct(Body::Regex { arg, call: body, compiled }, rule) => {
                 let result = match compiled {
-                    Some(regex) => call(args, regex),
-                    None => with_regex(*arg, *call, args),
+                    Some(regex) => body(args, regex),
+                    None => with_regex(call.function, *arg, *body, args),
                 };
                 (result, *rule)
             }
@@ -287,12 +315,12 @@ impl<'a> Run<'a> {
                     Some(overload) => {
                         let result = match overload.call {
                             Call::Plain(function) => function(args),
-                            Call::Regex { arg, call } => with_regex(arg, call, args),
+                            Call::Regex { arg, call: body } => with_regex(call.function, arg, body, args),
                             Call::Operator => Err(Error::no_such_overload()),
                         };
-                        (result, CostRule::of(overload, false))
+                        (result, call.usual_cost())
                     }
-                    None => (Err(no_overload(call.function, args)), CostRule::One),
+                    None => (Err(no_overload(call.function, args)), call.usual_cost()),
                 }
             }
         };
@@ -378,8 +406,7 @@ impl<'a> Run<'a> {
                 }
             }
             (other, _) => {
-                let name = other.type_of();
-                return Err(Error::new(format!("got '{}', expected iterable type", name.runtime_name())));
+                return Err(Error::new(format!("got '{}', expected iterable type", go_type(other))));
             }
         }
         let result = self.eval(&fold.result);
@@ -442,7 +469,8 @@ impl<'a> Run<'a> {
         }
         // A list of a constant is itself a constant.
         let list_cost = if matches!(append.element, Plan::Const(_)) { 0 } else { LIST_COST };
-        self.charge(list_cost + 1)?;
+        self.charge(list_cost)?;
+        self.charge(1)?;
         match self.take(append.accumulator)? {
             Value::List(mut list) => {
                 list.push(element?);
@@ -538,9 +566,29 @@ fn optional_entry<'a>(
     }
 }
 
-fn with_regex<'a>(arg: usize, call: crate::RegexFn, args: &[Value<'a>]) -> Result<'a> {
+/// The type of a value as cel-go's own source calls it.
+fn go_type(value: &Value<'_>) -> &'static str {
+    match value {
+        Value::Null => "types.Null",
+        Value::Bool(_) => "types.Bool",
+        Value::Int(_) => "types.Int",
+        Value::Uint(_) => "types.Uint",
+        Value::Double(_) => "types.Double",
+        Value::String(_) => "types.String",
+        Value::Bytes(_) => "types.Bytes",
+        Value::Duration(_) => "types.Duration",
+        Value::Timestamp(_) => "types.Timestamp",
+        Value::Optional(_) => "*types.Optional",
+        Value::Type(_) => "*types.Type",
+        _ => "ref.Val",
+    }
+}
+
+fn with_regex<'a>(function: &str, arg: usize, call: crate::RegexFn, args: &[Value<'a>]) -> Result<'a> {
     let Some(Value::String(pattern)) = args.get(arg) else { return Err(Error::no_such_overload()) };
-    let regex = stdlib::regex::compile(pattern).map_err(Error::new)?;
+    // Kubernetes' functions say more than the language's own.
+    let context = if function == "matches" { "" } else { "Illegal regex: " };
+    let regex = stdlib::regex::compile(pattern).map_err(|why| Error::new(format!("{context}{why}")))?;
     call(args, &regex)
 }
 

@@ -46,6 +46,7 @@ fn sort_function() -> Function {
             .cost(cost::estimate_sort_text, cost::actual_self_compare)
     };
     Function::new("sort")
+        .one_for_all()
         .overload(quick("list_int_sort", Type::Int))
         .overload(quick("list_uint_sort", Type::Uint))
         .overload(quick("list_double_sort", Type::Double))
@@ -67,6 +68,7 @@ fn sort_by_function() -> Function {
             .cost(cost::estimate_sort_by_text, cost::actual_sort_by)
     };
     Function::new("@sortByAssociatedKeys")
+        .one_for_all()
         .overload(quick("list_int_sortByAssociatedKeys", Type::Int))
         .overload(quick("list_uint_sortByAssociatedKeys", Type::Uint))
         .overload(quick("list_double_sortByAssociatedKeys", Type::Double))
@@ -98,7 +100,16 @@ fn flatten<'a>(args: &[Value<'a>]) -> Result<Value<'a>, Error> {
     let (list, depth) = match args {
         [Value::List(list)] => (list, 1),
         [Value::List(list), Value::Int(depth)] => (list, *depth),
-        _ => return Err(Error::no_such_overload()),
+        [other, rest @ ..] => {
+            let rest: Vec<Type> = rest.iter().map(Value::type_of).collect();
+            let depth = rest.first().map_or("", Type::runtime_name);
+            let receiver = other.type_of();
+            return Err(Error::new(format!(
+                "no such overload: {}.flatten({depth})",
+                receiver.runtime_name()
+            )));
+        }
+        [] => return Err(Error::no_such_overload()),
     };
     if depth < 0 {
         return Err(Error::new("level must be non-negative"));
@@ -155,7 +166,8 @@ fn check_quadratic(list: &List<'_>) -> Result<(), Error> {
 fn sort<'a>(args: &[Value<'a>]) -> Result<Value<'a>, Error> {
     match args {
         [Value::List(list)] => sort_by_keys(list, list),
-        _ => Err(Error::no_such_overload()),
+        [Value::String(_) | Value::Duration(_) | Value::Timestamp(_)] => Err(Error::no_such_overload()),
+        _ => Err(Error::new("no such overload: sort")),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::a;
 use crate::function::{CallFn, Function, Overload};
-use crate::value::{Duration, Timestamp, Value, timestamp};
+use crate::value::{Duration, Value, timestamp};
 use crate::{Error, Type};
 
 type Result<'a> = std::result::Result<Value<'a>, Error>;
@@ -170,10 +170,7 @@ fn to_timestamp<'a>(args: &[Value<'a>]) -> Result<'a> {
     let overflow = || Error::new("timestamp overflow");
     match one(args)? {
         Value::Timestamp(t) => Ok(Value::Timestamp(*t)),
-        Value::Int(seconds) => {
-            let at = Timestamp::from_second(*seconds).ok().filter(|at| timestamp::in_range(*at));
-            at.map(Value::Timestamp).ok_or_else(overflow)
-        }
+        Value::Int(seconds) => timestamp::of_seconds(*seconds).map(Value::Timestamp).ok_or_else(overflow),
         value @ Value::String(s) => match timestamp::parse(s) {
             Ok(at) if timestamp::in_range(at) => Ok(Value::Timestamp(at)),
             Ok(_) => Err(overflow()),
@@ -191,7 +188,7 @@ fn to_int<'a>(args: &[Value<'a>]) -> Result<'a> {
         Value::Double(d) if *d > i64::MIN as f64 && *d < i64::MAX as f64 => Ok(Value::Int(*d as i64)),
         Value::Double(_) => Err(overflow()),
         Value::Duration(d) => Ok(Value::Int(d.nanos)),
-        Value::Timestamp(t) => Ok(Value::Int(t.as_nanosecond().div_euclid(1_000_000_000) as i64)),
+        Value::Timestamp(t) => Ok(Value::Int(t.as_second())),
         value @ Value::String(s) => match s.parse() {
             Ok(i) => Ok(Value::Int(i)),
             Err(_) => conversion_error(value, "int"),

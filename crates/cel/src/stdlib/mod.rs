@@ -30,8 +30,7 @@ pub(crate) fn type_named(name: &str) -> Option<Type> {
         "google.protobuf.Timestamp" => Type::Timestamp,
         "type" => Type::Type(None),
         "uint" => Type::Uint,
-        "optional_type" => Type::optional(Type::Dyn),
-        "net.IP" | "net.CIDR" => Type::Opaque(name.into(), [].into()),
+        "optional_type" | "net.IP" | "net.CIDR" => Type::Opaque(name.into(), [].into()),
         _ => return None,
     })
 }

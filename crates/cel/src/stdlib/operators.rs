@@ -2,10 +2,7 @@
 
 use std::cmp::Ordering;
 
-use jiff::SignedDuration;
-
 use super::convert::format_value;
-use crate::value::timestamp::in_range;
 use crate::value::{Duration, Key, Map, Timestamp, Value, compare_numbers};
 use crate::{Error, Type};
 
@@ -41,7 +38,9 @@ fn duration<'a>(nanos: Option<i64>) -> Result<'a> {
 
 /// No overload for these arguments: named by the operator if the first has no such operator at all.
 fn no_overload<'a>(name: &str, first: &Value<'a>, has_operator: fn(&Value<'_>) -> bool) -> Result<'a> {
-    if has_operator(first) {
+    // Values of these types are asked whether they know a method of this name, and say so themselves.
+    let is_receiver = matches!(first, Value::String(_) | Value::Duration(_) | Value::Timestamp(_));
+    if has_operator(first) || is_receiver {
         Err(Error::no_such_overload())
     } else {
         Err(Error::new(format!("no such overload: {name}")))
@@ -88,8 +87,7 @@ pub(super) fn add<'a>(args: &[Value<'a>]) -> Result<'a> {
 }
 
 fn moved<'a>(at: Timestamp, nanos: i64) -> Result<'a> {
-    let moved = at.checked_add(SignedDuration::from_nanos(nanos)).ok().filter(|at| in_range(*at));
-    moved.map(Value::Timestamp).ok_or_else(timestamp_overflow)
+    at.checked_add_nanos(nanos).map(Value::Timestamp).ok_or_else(timestamp_overflow)
 }
 
 pub(super) fn subtract<'a>(args: &[Value<'a>]) -> Result<'a> {
@@ -103,7 +101,8 @@ pub(super) fn subtract<'a>(args: &[Value<'a>]) -> Result<'a> {
             None => Err(duration_overflow()),
         },
         [Value::Timestamp(a), Value::Timestamp(b)] => {
-            duration(i64::try_from(a.as_nanosecond() - b.as_nanosecond()).ok())
+            let nanos = i64::try_from(a.as_nanosecond() - b.as_nanosecond()).map_err(|_| int_overflow())?;
+            Ok(Value::Duration(Duration { nanos }))
         }
         [first, ..] => no_overload("_-_", first, is_subtractor),
         [] => Err(Error::no_such_overload()),
@@ -158,7 +157,7 @@ pub(super) fn negate<'a>(args: &[Value<'a>]) -> Result<'a> {
         [Value::Int(a)] => int(a.checked_neg()),
         [Value::Double(a)] => Ok(Value::Double(-a)),
         [Value::Duration(a)] => duration(a.nanos.checked_neg()),
-        [Value::Bool(_)] => Err(Error::no_such_overload()),
+        [Value::Bool(_) | Value::String(_) | Value::Timestamp(_)] => Err(Error::no_such_overload()),
         _ => Err(Error::new("no such overload: -_")),
     }
 }

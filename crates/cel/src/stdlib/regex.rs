@@ -7,11 +7,115 @@ const SIZE_LIMIT: usize = 1 << 20;
 
 /// Compiles an expression of RE2's syntax. The error is worded like Go's.
 pub(crate) fn compile(pattern: &str) -> Result<Regex, String> {
+    check_repetitions(pattern)?;
     RegexBuilder::new(&translate(pattern))
         .size_limit(SIZE_LIMIT)
         .nest_limit(1000)
         .build()
         .map_err(|error| error_text(pattern, &error))
+}
+
+/// Go's bounds on `{n,m}`, also of those inside of one another, and its refusal of `a**`, which the crate does not have.
+fn check_repetitions(pattern: &str) -> Result<(), String> {
+    const MOST: u64 = 1000;
+    let mut rest = pattern;
+    // How often the innermost group, and those around it, repeat anything; and the same of the last item.
+    let mut groups: Vec<u64> = vec![1];
+    let mut last: u64 = 1;
+    let mut repeated: Option<&str> = None;
+    while let Some(c) = rest.chars().next() {
+        let length = match c {
+            '*' | '+' | '?' => 1,
+            '{' => repeat_length(rest).unwrap_or(0),
+            _ => 0,
+        };
+        if length > 0 {
+            if let Some(before) = repeated {
+                let operators = &before[..before.len() - rest.len() + length];
+                return Err(format!(
+                    "error parsing regexp: invalid nested repetition operator: `{operators}`"
+                ));
+            }
+            let count = repeat_count(&rest[..length]);
+            last = last.saturating_mul(count.max(1));
+            if last > MOST {
+                return Err(format!("error parsing regexp: invalid repeat count: `{}`", &rest[..length]));
+            }
+            if let Some(group) = groups.last_mut() {
+                *group = last.max(*group);
+            }
+            repeated = Some(rest);
+            rest = &rest[length..];
+            rest = rest.strip_prefix('?').unwrap_or(rest);
+            continue;
+        }
+        repeated = None;
+        last = 1;
+        match c {
+            '(' => {
+                groups.push(1);
+                // `(?` opens a group of a kind and repeats nothing.
+                rest = rest[1..].strip_prefix('?').unwrap_or(&rest[1..]);
+            }
+            ')' => {
+                last = if groups.len() > 1 { groups.pop().unwrap_or(1) } else { 1 };
+                if let Some(group) = groups.last_mut() {
+                    *group = last.max(*group);
+                }
+                rest = &rest[1..];
+            }
+            '[' => rest = after_class(rest),
+            '\\' => rest = after_escape(&rest[1..]),
+            c => rest = &rest[c.len_utf8()..],
+        }
+    }
+    Ok(())
+}
+
+/// The length of `{n}`, `{n,}` or `{n,m}` at the start, if there is one; other braces are text.
+fn repeat_length(text: &str) -> Option<usize> {
+    let end = text.find('}')?;
+    let (least, most) = text[1..end].split_once(',').unwrap_or((&text[1..end], ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    (!least.is_empty() && digits(least) && digits(most)).then_some(end + 1)
+}
+
+/// How often an item is repeated at most, or at least if that has no bound: `{2,3}` is 3, `{2,}` is 2, `*` is 1.
+fn repeat_count(operator: &str) -> u64 {
+    let Some(counts) = operator.strip_prefix('{').and_then(|text| text.strip_suffix('}')) else { return 1 };
+    let (least, most) = counts.split_once(',').unwrap_or((counts, counts));
+    let count = if most.is_empty() { least } else { most };
+    count.parse().unwrap_or(u64::MAX)
+}
+
+/// What follows a class such as `[]a\]]`.
+fn after_class(text: &str) -> &str {
+    let mut rest = &text[1..];
+    rest = rest.strip_prefix('^').unwrap_or(rest);
+    rest = rest.strip_prefix(']').unwrap_or(rest);
+    while let Some(c) = rest.chars().next() {
+        match c {
+            ']' => return &rest[1..],
+            '[' if rest.starts_with("[:") => match rest.find(":]") {
+                Some(end) => rest = &rest[end + 2..],
+                None => rest = &rest[1..],
+            },
+            '\\' => rest = after_escape(&rest[1..]),
+            c => rest = &rest[c.len_utf8()..],
+        }
+    }
+    rest
+}
+
+/// What follows an escape, whose backslash is already off: `\Q…\E`, `\pL`, `\p{Greek}`, `\x{10FFFF}` or one character.
+fn after_escape(text: &str) -> &str {
+    let Some(c) = text.chars().next() else { return text };
+    let rest = &text[c.len_utf8()..];
+    match c {
+        'Q' => rest.split_once("\\E").map_or("", |(_, after)| after),
+        'p' | 'P' | 'x' if rest.starts_with('{') => rest.find('}').map_or("", |end| &rest[end + 1..]),
+        _ => rest,
+    }
 }
 
 /// RE2's syntax in the crate's: classes such as `\d` are of ASCII, `\Q…\E` quotes, `[` in a class is itself.

@@ -10,25 +10,26 @@ type Result<'a> = std::result::Result<Value<'a>, Error>;
 pub(super) fn functions() -> Vec<Function> {
     let strings = || [Type::String, Type::String];
     vec![
-        Function::new("contains").overload(Overload::member(
+        Function::new("contains").one_for_all().overload(Overload::member(
             "contains_string",
             strings(),
             Type::Bool,
             contains,
         )),
-        Function::new("endsWith").overload(Overload::member(
+        Function::new("endsWith").one_for_all().overload(Overload::member(
             "ends_with_string",
             strings(),
             Type::Bool,
             ends_with,
         )),
-        Function::new("startsWith").overload(Overload::member(
+        Function::new("startsWith").one_for_all().overload(Overload::member(
             "starts_with_string",
             strings(),
             Type::Bool,
             starts_with,
         )),
         Function::new("matches")
+            .one_for_all()
             .overload(Overload::global("matches", strings(), Type::Bool, no_overload).with_regex(1, matches))
             .overload(
                 Overload::member("matches_string", strings(), Type::Bool, no_overload).with_regex(1, matches),

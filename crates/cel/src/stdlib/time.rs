@@ -1,7 +1,7 @@
 //! Parts of timestamps and durations.
 
 use jiff::civil::DateTime;
-use jiff::tz::{Offset, TimeZone};
+use jiff::tz::TimeZone;
 
 use crate::function::{CallFn, Function, Overload};
 use crate::value::{Timestamp, Value};
@@ -53,7 +53,7 @@ pub(super) fn functions() -> Vec<Function> {
 
 fn part<'a>(args: &[Value<'a>], part: fn(DateTime) -> i64) -> Result<'a> {
     match args {
-        [Value::Timestamp(at)] => Ok(Value::Int(part(Offset::UTC.to_datetime(*at)))),
+        [Value::Timestamp(at)] => Ok(Value::Int(part(at.civil(0)))),
         [Value::Timestamp(at), Value::String(zone)] => Ok(Value::Int(part(in_zone(*at, zone)?))),
         _ => Err(Error::no_such_overload()),
     }
@@ -63,9 +63,9 @@ fn part<'a>(args: &[Value<'a>], part: fn(DateTime) -> i64) -> Result<'a> {
 fn in_zone(at: Timestamp, zone: &str) -> std::result::Result<DateTime, Error> {
     let Some((hours, minutes)) = zone.split_once(':') else {
         return match zone {
-            "" | "UTC" => Ok(Offset::UTC.to_datetime(at)),
+            "" | "UTC" => Ok(at.civil(0)),
             name => TimeZone::get(name)
-                .map(|zone| zone.to_datetime(at))
+                .map(|zone| at.civil_in(&zone))
                 .map_err(|_| Error::new(format!("unknown time zone {name}"))),
         };
     };
@@ -77,8 +77,7 @@ fn in_zone(at: Timestamp, zone: &str) -> std::result::Result<DateTime, Error> {
     let minutes =
         if zone.starts_with('-') { minutes.checked_neg().ok_or_else(out_of_range)? } else { minutes };
     let offset = hours.checked_mul(60).and_then(|m| m.checked_add(minutes)).and_then(|m| m.checked_mul(60));
-    let offset = offset.and_then(|seconds| Offset::from_seconds(seconds).ok()).ok_or_else(out_of_range)?;
-    Ok(offset.to_datetime(at))
+    Ok(at.civil(offset.ok_or_else(out_of_range)?))
 }
 
 fn year<'a>(args: &[Value<'a>]) -> Result<'a> {

@@ -48,7 +48,9 @@ pub(super) fn expand(
         };
     };
     match (function, args.len()) {
-        ("all" | "exists" | "exists_one" | "existsOne", 2 | 3) => expander.quantifier(function, target, args),
+        ("all" | "exists" | "exists_one", 2 | 3) | ("existsOne", 3) => {
+            expander.quantifier(function, target, args)
+        }
         ("map", 2 | 3) => expander.map(target, args),
         ("filter", 2) => expander.filter(target, args),
         ("optMap" | "optFlatMap", 2) => expander.opt_map(function, target, args),

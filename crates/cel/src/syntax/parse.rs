@@ -100,9 +100,18 @@ impl<'s> Parser<'s> {
         &self.text[token.start..token.end]
     }
 
-    /// The text of the tokens from `start` up to the one at hand, without the blanks between them.
-    pub(super) fn text_between(&self, start: usize) -> String {
-        self.tokens[start..=self.at].iter().map(|token| &self.text[token.start..token.end]).collect()
+    /// The text of the tokens from `start` to `end`, without the blanks between them.
+    pub(super) fn text_between(&self, start: usize, end: usize) -> String {
+        let tokens = self.tokens.iter().take(end + 1).skip(start);
+        tokens.map(|token| &self.text[token.start..token.end]).collect()
+    }
+
+    pub(super) fn kind_at(&self, index: usize) -> Kind {
+        self.tokens.get(index).map_or(Kind::End, |token| token.kind)
+    }
+
+    pub(super) fn start_of(&self, index: usize) -> usize {
+        self.tokens.get(index).map_or(self.text.len(), |token| token.start)
     }
 
     pub(super) fn advance(&mut self) {
@@ -331,23 +340,17 @@ impl<'s> Parser<'s> {
         if !matches!(operator, Kind::Minus | Kind::Exclamation) || signed_literal {
             return self.member();
         }
-        let start = self.at;
         let mut count = 0;
         while self.peek() == operator {
+            if operator == Kind::Minus && !self.negates() {
+                self.no_viable_alternative(self.at, self.at + 1);
+                return self.unspecified();
+            }
             self.accept(operator);
             count += 1;
         }
         if !OPERAND.contains(&self.peek()) {
-            if operator == Kind::Minus && count == 1 {
-                self.no_viable_alternative(start);
-            } else {
-                let expected = OPERAND.iter().copied().filter(|kind| match kind {
-                    Kind::Exclamation => operator == Kind::Exclamation,
-                    _ => true,
-                });
-                let expected: Vec<Kind> = expected.collect();
-                self.sync(&expected, &[]);
-            }
+            self.extraneous(OPERAND);
             return self.unspecified();
         }
         let operand = self.member();
@@ -356,6 +359,12 @@ impl<'s> Parser<'s> {
         }
         let function = if operator == Kind::Minus { operators::NEGATE } else { operators::NOT };
         self.operator(offset, function, vec![operand])
+    }
+
+    /// Whether something that can be negated is behind the minus sign.
+    fn negates(&self) -> bool {
+        let next = self.peek_at(1);
+        next != Kind::Exclamation && OPERAND.contains(&next)
     }
 
     fn member(&mut self) -> Expr {
@@ -383,14 +392,17 @@ impl<'s> Parser<'s> {
         match self.peek_at(1) {
             Kind::Identifier | Kind::EscapedIdentifier | Kind::Question => {}
             _ => {
-                self.advance();
-                self.no_viable_alternative(start);
+                self.no_viable_alternative(start, start + 1);
                 return self.unspecified();
             }
         }
         self.accept(Kind::Dot);
         let optional = self.accept(Kind::Question);
-        let Some((name, name_offset)) = self.field_name() else { return self.unspecified() };
+        let behind = self.token().start;
+        let Some((name, name_offset)) = self.field_name() else {
+            self.issue_at(behind, "unsupported ident kind".to_owned());
+            return self.unspecified();
+        };
         if optional {
             let name = self.node(name_offset, ExprKind::Literal(Value::from(name)));
             return self.operator(offset, operators::OPT_SELECT, vec![operand, name]);
@@ -477,7 +489,7 @@ impl<'s> Parser<'s> {
             self.advance();
         }
         if self.peek() != Kind::Identifier {
-            self.no_viable_alternative(start);
+            self.no_viable_alternative(start, self.at);
             return self.unspecified();
         }
         self.recovering = false;
@@ -553,7 +565,7 @@ impl<'s> Parser<'s> {
 
     /// Takes the closing token, and a comma before it.
     fn close(&mut self, kind: Kind) -> bool {
-        if !self.accept(Kind::Comma) && !self.sync(&[Kind::Comma, kind], &[]) {
+        if !self.sync(&[Kind::Comma, kind], &[]) {
             return false;
         }
         self.accept(Kind::Comma);
@@ -607,6 +619,10 @@ impl<'s> Parser<'s> {
 
     fn literal(&mut self, offset: usize) -> Expr {
         let negative = self.peek() == Kind::Minus;
+        if negative && !matches!(self.peek_at(1), Kind::Int | Kind::Float) {
+            self.no_viable_alternative(self.at, self.at + 1);
+            return self.unspecified();
+        }
         if negative {
             self.advance();
         }

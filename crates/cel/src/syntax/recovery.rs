@@ -58,9 +58,12 @@ impl Parser<'_> {
             return self.accept(kind);
         }
         let next = self.peek();
-        let fits_behind =
-            BEHIND_OPERAND.contains(&next) || self.follow.last().is_some_and(|set| set.contains(&next));
-        if kind != Kind::Colon && kind != Kind::End && fits_behind {
+        let fits_behind = match kind {
+            Kind::End => false,
+            Kind::Colon => OPERAND.contains(&next),
+            _ => BEHIND_OPERAND.contains(&next) || self.follow.last().is_some_and(|set| set.contains(&next)),
+        };
+        if fits_behind {
             self.syntax_error(format!("missing {} at {}", kind.name(), self.display_token()));
             self.recovering = true;
             return true;
@@ -92,17 +95,31 @@ impl Parser<'_> {
         self.recover();
     }
 
-    /// No alternative begins with the tokens from `start` up to the one at hand.
-    pub(super) fn no_viable_alternative(&mut self, start: usize) {
-        let text = match self.peek() {
-            Kind::End if start == self.at => "<EOF>".to_owned(),
-            _ => self.text_between(start),
+    /// The token at hand is not one of the set, in a loop that has been through once.
+    pub(super) fn extraneous(&mut self, expected: &[Kind]) {
+        let expected = expected_text(expected);
+        self.syntax_error(format!("extraneous input {} expecting {expected}", self.display_token()));
+        self.recover();
+    }
+
+    /// No alternative begins with the tokens from `start` up to the one at `offending`.
+    pub(super) fn no_viable_alternative(&mut self, start: usize, offending: usize) {
+        let kind = self.kind_at(offending);
+        let text = match kind {
+            Kind::End if start == offending => "<EOF>".to_owned(),
+            _ => self.text_between(start, offending),
         };
-        let reserved = matches!(self.peek(), Kind::True | Kind::False | Kind::Null);
-        self.syntax_error(match reserved && text.starts_with('.') {
-            true => format!("mismatched input '{}' expecting IDENTIFIER", &text[1..]),
-            false => format!("no viable alternative at input '{}'", escape(&text)),
-        });
+        // A minus sign may go on as the operator between what was before and what comes.
+        self.at = if self.kind_at(start) == Kind::Minus { start } else { offending };
+        if !self.recovering {
+            let reserved = matches!(kind, Kind::True | Kind::False | Kind::Null) && text.starts_with('.');
+            let message = match reserved {
+                true => format!("mismatched input '{}' expecting IDENTIFIER", &text[1..]),
+                false => format!("no viable alternative at input '{}'", escape(&text)),
+            };
+            let offset = self.start_of(offending);
+            self.issue_at(offset, format!("Syntax error: {message}"));
+        }
         self.recover();
     }
 

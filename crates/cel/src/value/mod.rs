@@ -15,10 +15,10 @@ use std::sync::Arc;
 
 pub use duration::Duration;
 pub(crate) use equality::{compare_numbers, equal};
-pub use jiff::Timestamp;
 pub use list::List;
 pub use map::{Key, Map};
 pub use str::Str;
+pub use timestamp::Timestamp;
 
 use crate::decl::Schema;
 use crate::{Error, Type};

@@ -1,31 +1,124 @@
 //! Timestamps in the forms that Go and Kubernetes know.
 
-use jiff::Timestamp;
+use std::cmp::Ordering;
+
+use jiff::SignedDuration;
 use jiff::civil::{Date, DateTime};
-use jiff::tz::{Offset, TimeZone};
+use jiff::tz::TimeZone;
+
+/// A point in time, and the offset from UTC with which it was written. Points are equal and ordered whatever their
+/// offsets; in expressions they are of the years 1 to 9999.
+#[derive(Clone, Copy, Debug)]
+pub struct Timestamp {
+    /// Seconds since 1970.
+    seconds: i64,
+    nanos: i32,
+    /// Seconds east of UTC.
+    offset: i32,
+}
+
+const EPOCH: DateTime = DateTime::constant(1970, 1, 1, 0, 0, 0, 0);
+
+impl Timestamp {
+    /// So many seconds and nanoseconds (of less than a second) after the beginning of 1970, in UTC.
+    pub const fn new(seconds: i64, nanos: i32) -> Timestamp {
+        Timestamp { seconds, nanos, offset: 0 }
+    }
+
+    /// Seconds since 1970, rounded down.
+    pub fn as_second(self) -> i64 {
+        self.seconds
+    }
+
+    /// Nanoseconds since 1970.
+    pub fn as_nanosecond(self) -> i128 {
+        i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanos)
+    }
+
+    /// Later by so many nanoseconds, if that is in range.
+    pub(crate) fn checked_add_nanos(self, nanos: i64) -> Option<Timestamp> {
+        let sum = self.as_nanosecond() + i128::from(nanos);
+        let seconds = i64::try_from(sum.div_euclid(1_000_000_000)).ok()?;
+        let moved = Timestamp { seconds, nanos: sum.rem_euclid(1_000_000_000) as i32, offset: self.offset };
+        in_range(moved).then_some(moved)
+    }
+
+    /// The date and time at so many seconds east of UTC.
+    pub(crate) fn civil(self, offset: i32) -> DateTime {
+        let seconds = self.seconds.saturating_add(i64::from(offset));
+        EPOCH.saturating_add(SignedDuration::new(seconds, self.nanos))
+    }
+
+    /// The date and time in a zone of the time zone database.
+    pub(crate) fn civil_in(self, zone: &TimeZone) -> DateTime {
+        let bounded = self.seconds.clamp(jiff::Timestamp::MIN.as_second(), jiff::Timestamp::MAX.as_second());
+        let offset = jiff::Timestamp::from_second(bounded).map_or(0, |at| zone.to_offset(at).seconds());
+        self.civil(offset)
+    }
+}
+
+impl From<jiff::Timestamp> for Timestamp {
+    fn from(at: jiff::Timestamp) -> Timestamp {
+        let nanos = at.as_nanosecond();
+        Timestamp::new(nanos.div_euclid(1_000_000_000) as i64, nanos.rem_euclid(1_000_000_000) as i32)
+    }
+}
+
+impl PartialEq for Timestamp {
+    fn eq(&self, other: &Timestamp) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Timestamp {}
+
+impl Ord for Timestamp {
+    fn cmp(&self, other: &Timestamp) -> Ordering {
+        (self.seconds, self.nanos).cmp(&(other.seconds, other.nanos))
+    }
+}
+
+impl PartialOrd for Timestamp {
+    fn partial_cmp(&self, other: &Timestamp) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 /// Whether the year is one of 1 to 9999.
 pub(crate) fn in_range(timestamp: Timestamp) -> bool {
-    (-62_135_596_800..=253_402_300_799).contains(&timestamp.as_second())
+    (-62_135_596_800..=253_402_300_799).contains(&timestamp.seconds)
 }
 
-/// RFC 3339 in UTC with as many digits of the second as there are (`time.RFC3339Nano`).
+/// The timestamp so many seconds after the epoch, if it is in range.
+pub(crate) fn of_seconds(seconds: i64) -> Option<Timestamp> {
+    Some(Timestamp::new(seconds, 0)).filter(|at| in_range(*at))
+}
+
+/// RFC 3339 with the offset of the timestamp and as many digits of the second as there are (`time.RFC3339Nano`).
 pub(crate) fn format(timestamp: Timestamp) -> String {
-    let utc = Offset::UTC.to_datetime(timestamp);
+    let civil = timestamp.civil(timestamp.offset);
+    let (date, time) = (civil.date(), civil.time());
     let mut text = format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",
-        utc.year(),
-        utc.month(),
-        utc.day(),
-        utc.hour(),
-        utc.minute(),
-        utc.second()
+        date.year(),
+        date.month(),
+        date.day(),
+        time.hour(),
+        time.minute(),
+        time.second()
     );
-    if utc.subsec_nanosecond() != 0 {
-        let digits = format!(".{:09}", utc.subsec_nanosecond());
+    if time.subsec_nanosecond() != 0 {
+        let digits = format!(".{:09}", time.subsec_nanosecond());
         text.push_str(digits.trim_end_matches('0'));
     }
-    text.push('Z');
+    match timestamp.offset / 60 {
+        0 => text.push('Z'),
+        minutes => {
+            let sign = if minutes < 0 { '-' } else { '+' };
+            let minutes = minutes.abs();
+            text.push_str(&format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60));
+        }
+    }
     text
 }
 
@@ -41,19 +134,23 @@ pub(crate) fn parse_date(text: &str) -> Result<Timestamp, String> {
     if !parser.rest.is_empty() {
         return Err(format!("parsing time {text:?}: extra text: {:?}", parser.rest));
     }
-    in_utc(date.at(0, 0, 0, 0)).ok_or_else(|| format!("parsing time {text:?}: out of range"))
+    Ok(at(date.at(0, 0, 0, 0), 0))
 }
 
 /// The forms that `strfmt.ParseDateTime` takes: RFC 3339, and without an offset.
 pub(crate) fn parse_date_time(text: &str) -> Result<Timestamp, String> {
     if text.is_empty() {
-        return Ok(Timestamp::UNIX_EPOCH);
+        return Ok(Timestamp::new(0, 0));
     }
     parse(text).or_else(|error| parse(&format!("{text}Z")).map_err(|_| error))
 }
 
-fn in_utc(date_time: DateTime) -> Option<Timestamp> {
-    TimeZone::UTC.to_timestamp(date_time).ok()
+/// The timestamp of a date and time at an offset.
+fn at(civil: DateTime, offset: i32) -> Timestamp {
+    let since = civil.duration_since(EPOCH);
+    let nanos = since.as_nanos() - i128::from(offset) * 1_000_000_000;
+    let seconds = nanos.div_euclid(1_000_000_000) as i64;
+    Timestamp { seconds, nanos: nanos.rem_euclid(1_000_000_000) as i32, offset }
 }
 
 struct Parser<'a> {
@@ -82,9 +179,7 @@ impl Parser<'_> {
         if !self.rest.is_empty() {
             return Err(format!("parsing time {:?}: extra text: {:?}", self.text, self.rest));
         }
-        let time = date.at(hour as i8, minute as i8, second as i8, nanos);
-        let utc = in_utc(time).ok_or_else(|| self.out_of_range("year"))?;
-        utc.checked_sub(jiff::SignedDuration::from_secs(offset)).map_err(|_| self.out_of_range("year"))
+        Ok(at(date.at(hour as i8, minute as i8, second as i8, nanos), offset))
     }
 
     fn date(&mut self, layout: &str) -> Result<Date, String> {
@@ -131,7 +226,7 @@ impl Parser<'_> {
     }
 
     /// Seconds east of UTC.
-    fn offset(&mut self) -> Result<i64, String> {
+    fn offset(&mut self) -> Result<i32, String> {
         if let Some(rest) = self.rest.strip_prefix('Z') {
             self.rest = rest;
             return Ok(0);
@@ -147,10 +242,10 @@ impl Parser<'_> {
         if !well_formed {
             return Err(wrong());
         }
-        let two = |i: usize| i64::from(bytes[i] - b'0') * 10 + i64::from(bytes[i + 1] - b'0');
+        let two = |i: usize| i32::from(bytes[i] - b'0') * 10 + i32::from(bytes[i + 1] - b'0');
         let (hours, minutes) = (two(1), two(4));
         if hours > 24 || minutes > 60 {
-            return Err(self.out_of_range("time zone offset ".trim_end()));
+            return Err(self.out_of_range("time zone offset"));
         }
         let seconds = hours * 3600 + minutes * 60;
         let sign = if bytes[0] == b'-' { -1 } else { 1 };
