@@ -76,7 +76,8 @@ pub struct CustomVersion {
     namespaced: bool,
     preserve_unknown: bool,
     structural: Option<Structural>,
-    has_defaults: bool,
+    /// What the schema says anything about: walks that would find nothing are spared.
+    says: Says,
     ty: Type,
     validator: Option<Validator>,
     status_validator: Option<Validator>,
@@ -101,9 +102,12 @@ impl CustomVersion {
 
         let schema = found.get("schema").and_then(|s| s.get("openAPIV3Schema")).filter(|s| !s.is_null());
         let mut structural = schema.map(Structural::parse).transpose()?;
-        let has_defaults = structural.as_ref().is_some_and(has_defaults);
-        if let (Some(structural), true) = (&mut structural, has_defaults) {
-            defaulting::prune_defaults(structural)?;
+        let mut says = Says::default();
+        if let Some(structural) = &mut structural {
+            says.collect(structural);
+            if says.defaults {
+                defaulting::prune_defaults(structural)?;
+            }
         }
         let subresources = &found["subresources"];
         let has_status = subresources.get("status").is_some_and(|s| !s.is_null());
@@ -127,7 +131,7 @@ impl CustomVersion {
             group,
             kind,
             structural,
-            has_defaults,
+            says,
             has_status,
             scale,
         })
@@ -175,8 +179,10 @@ impl CustomVersion {
             unknown.extend(pruning::prune(object, schema, true, track));
             drop_nulls_outside_meta(object, schema);
         }
-        let coerced = object_meta::coerce(object, schema, false, malformed, track);
-        unknown.extend(coerced.map_err(|error| error.to_string())?);
+        if self.says.embedded_resources {
+            let coerced = object_meta::coerce(object, schema, false, malformed, track);
+            unknown.extend(coerced.map_err(|error| error.to_string())?);
+        }
         if let (Source::Store, Some(metadata)) = (source, object["metadata"].as_object_mut()) {
             // Very old objects have no generation.
             metadata.entry("generation").or_insert(1.into());
@@ -186,7 +192,7 @@ impl CustomVersion {
 
     /// Puts the schema's defaults where nothing is.
     pub fn apply_defaults(&self, object: &mut Value) {
-        if let (Some(schema), true) = (&self.structural, self.has_defaults) {
+        if let (Some(schema), true) = (&self.structural, self.says.defaults) {
             defaulting::apply(object, schema);
         }
     }
@@ -252,9 +258,8 @@ impl CustomVersion {
             self.scale_spec(object, &mut errs);
             self.scale_status(object, &mut errs);
         }
-        let schema = self.structural.as_ref();
-        errs.extend(object_meta::validate(object, schema, false));
-        errs.extend(schema.map(|s| list_types::validate(object, s)).unwrap_or_default());
+        errs.extend(self.embedded_resources(object));
+        errs.extend(self.list_types(object));
         if let Some(rules) = &self.rules {
             match blocked(&errs) {
                 Some(error) => errs.push(error),
@@ -277,7 +282,7 @@ impl CustomVersion {
             self.scale_spec(new, &mut errs);
             self.scale_status(new, &mut errs);
         }
-        errs.extend(object_meta::validate(new, schema, false));
+        errs.extend(self.embedded_resources(new));
         errs.extend(self.list_types_update(new, old));
         self.check_rules(new, old, errs)
     }
@@ -337,9 +342,18 @@ impl CustomVersion {
 
     /// Lists that were no sets or maps before need not be now.
     fn list_types_update(&self, new: &Value, old: &Value) -> ErrorList {
-        let Some(schema) = &self.structural else { return ErrorList::new() };
-        let errs = list_types::validate(new, schema);
-        if errs.is_empty() || !list_types::validate(old, schema).is_empty() { ErrorList::new() } else { errs }
+        let errs = self.list_types(new);
+        if errs.is_empty() || !self.list_types(old).is_empty() { ErrorList::new() } else { errs }
+    }
+
+    fn list_types(&self, object: &Value) -> ErrorList {
+        let schema = self.structural.as_ref().filter(|_| self.says.list_types);
+        schema.map(|schema| list_types::validate(object, schema)).unwrap_or_default()
+    }
+
+    fn embedded_resources(&self, object: &Value) -> ErrorList {
+        let schema = self.structural.as_ref().filter(|_| self.says.embedded_resources);
+        object_meta::validate(object, schema, false)
     }
 
     fn type_meta(&self, object: &Value) -> ErrorList {
@@ -387,11 +401,22 @@ impl CustomVersion {
     }
 }
 
-fn has_defaults(schema: &Structural) -> bool {
-    schema.generic.default.is_some()
-        || schema.items.as_deref().is_some_and(has_defaults)
-        || schema.additional_schema().is_some_and(has_defaults)
-        || schema.properties.values().any(has_defaults)
+/// Whether a schema has, anywhere, something that needs a walk of its own.
+#[derive(Clone, Copy, Debug, Default)]
+struct Says {
+    defaults: bool,
+    embedded_resources: bool,
+    list_types: bool,
+}
+
+impl Says {
+    fn collect(&mut self, schema: &Structural) {
+        self.defaults |= schema.generic.default.is_some();
+        self.embedded_resources |= schema.extensions.embedded_resource;
+        self.list_types |= schema.extensions.list_type.is_some();
+        let below = schema.items.as_deref().into_iter().chain(schema.additional_schema());
+        below.chain(schema.properties.values()).for_each(|schema| self.collect(schema));
+    }
 }
 
 fn selectable_field(path: &Value) -> Option<SelectableField> {

@@ -92,10 +92,18 @@ impl Walk {
         root: Root<'a>,
         inside_meta: bool,
     ) -> Result<(), Exhausted> {
+        if self.pruned && !inside_meta {
+            let mut pruned = default.clone();
+            let is_resource = schema.extensions.embedded_resource || root.is_node;
+            pruning::prune(&mut pruned, Some(schema), is_resource, false);
+            if pruned != *default {
+                self.errs.push(Error::invalid(path, default.clone(), "must not have unknown fields"));
+            }
+        }
         let found = if inside_meta {
             self.meta(path, default, root.schema)
         } else {
-            self.structure(path, default, schema, root.is_node)
+            embedded_resources(path, default, schema, root.is_node)
         };
         if !found.is_empty() {
             self.errs.extend(found);
@@ -126,31 +134,6 @@ impl Walk {
         if wrong.is_empty() { ErrorList::new() } else { [error()].into_iter().collect() }
     }
 
-    fn structure<'a>(
-        &self,
-        path: &Path<'a>,
-        default: &'a Value,
-        schema: &'a Structural,
-        is_root: bool,
-    ) -> ErrorList {
-        let mut errs = ErrorList::new();
-        let is_resource = schema.extensions.embedded_resource || is_root;
-        if self.pruned {
-            let mut pruned = default.clone();
-            pruning::prune(&mut pruned, Some(schema), is_resource, false);
-            if pruned != *default {
-                errs.push(Error::invalid(path, default.clone(), "must not have unknown fields"));
-            }
-        }
-        let mut coerced = default.clone();
-        let refuse = object_meta::Malformed::Refuse;
-        match object_meta::coerce(&mut coerced, Some(schema), is_resource, refuse, false) {
-            Err(error) => errs.push(Error { field: format!("{path}.{}", error.field), ..error }),
-            Ok(_) => errs.extend(object_meta::validate_at(path, default, Some(schema), is_resource)),
-        }
-        errs
-    }
-
     fn rules<'a>(
         &mut self,
         path: &Path<'a>,
@@ -173,6 +156,22 @@ impl Walk {
     }
 }
 
+/// A default must have valid metadata where it holds resources.
+fn embedded_resources<'a>(
+    path: &Path<'a>,
+    default: &'a Value,
+    schema: &'a Structural,
+    is_root: bool,
+) -> ErrorList {
+    let mut coerced = default.clone();
+    let is_resource = schema.extensions.embedded_resource || is_root;
+    let refuse = object_meta::Malformed::Refuse;
+    match object_meta::coerce(&mut coerced, Some(schema), is_resource, refuse, false) {
+        Err(error) => [placed(&path.to_string(), error)].into_iter().collect(),
+        Ok(_) => object_meta::validate_at(path, default, Some(schema), is_resource),
+    }
+}
+
 fn run(
     validator: &rules::Validator,
     budget: &mut i64,
@@ -182,13 +181,15 @@ fn run(
 ) -> ErrorList {
     let prefix = path.to_string();
     let found = validator.check_within(budget, &Path::root(), default, old, None);
-    let placed = found.errors.into_iter().map(|error| {
-        let field = match error.field.as_str() {
-            "<nil>" => prefix.clone(),
-            field if field.starts_with('[') => format!("{prefix}{field}"),
-            field => format!("{prefix}.{field}"),
-        };
-        Error { field, ..error }
-    });
-    placed.collect()
+    found.errors.into_iter().map(|error| placed(&prefix, error)).collect()
+}
+
+/// An error about a part of a default.
+fn placed(prefix: &str, error: Error) -> Error {
+    let field = match error.field.as_str() {
+        "<nil>" => prefix.to_owned(),
+        field if field.starts_with('[') => format!("{prefix}{field}"),
+        field => format!("{prefix}.{field}"),
+    };
+    Error { field, ..error }
 }
