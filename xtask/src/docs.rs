@@ -71,7 +71,12 @@ pub fn description(lines: &[String]) -> String {
             let _ = write!(text, "{line} ");
         }
     }
-    text.trim().to_string()
+    // What is added to the text of an enum's field begins a paragraph, and finds this one begun.
+    let begun = if text.ends_with("\n\n") { "\n" } else { "" };
+    match text.trim() {
+        "" => String::new(),
+        text => format!("{text}{begun}"),
+    }
 }
 
 /// What is added to the description of fields of an enum: value, name of the constant, its comment.

@@ -292,7 +292,14 @@ impl Declarations {
 
     fn field(&self, field: &Field) -> String {
         let mut line = field.tag.clone().unwrap_or_else(|| "-".into());
-        let reference = self.reference(&field.go);
+        let mut reference = self.reference(&field.go);
+        // How a list merges is told where it is used, so that a named list is written out there.
+        let named = self.types.iter().find(|declared| declared.name == field.go);
+        if let (Some(Declared { body: Body::Other(go), .. }), Some(_)) =
+            (named, marker(&field.markers, "listType"))
+        {
+            reference = self.reference(go);
+        }
         if field.json.is_empty() {
             let _ = write!(line, " + {reference}");
             return line;

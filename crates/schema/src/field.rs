@@ -63,6 +63,8 @@ impl<'a> Path<'a> {
         link.parent.render(out);
         // Writing to a String cannot fail.
         let _ = match link.step {
+            // Upstream's path of a field without a name.
+            Step::Child("") => write!(out, "[]"),
             Step::Child(name) if out.is_empty() => write!(out, "{name}"),
             Step::Child(name) => write!(out, ".{name}"),
             Step::Index(index) => write!(out, "[{index}]"),

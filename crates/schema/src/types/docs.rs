@@ -113,6 +113,6 @@ mod tests {
         assert!(protocol.starts_with("\n\nPossible enum values:\n - `\"SCTP\"` is the SCTP protocol."));
         assert!(docs.of_type("io.k8s.apimachinery.pkg.api.resource.Quantity").unwrap().contains("\n\n\t"));
         assert!(docs.of_field("io.k8s.api.core.v1.Pod", "nope").is_none());
-        assert!(docs.of_type("sh.karpenter.v1.NodePool").is_none());
+        assert!(docs.of_type("io.example.v1.Thing").is_none());
     }
 }
