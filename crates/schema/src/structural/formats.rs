@@ -167,7 +167,7 @@ fn is_isbn10(text: &str) -> bool {
     }
     let sum: u32 = (1..).zip(front).map(|(i, digit)| i * u32::from(digit - b'0')).sum();
     let check = if *last == b'X' { 10 } else { u32::from(last - b'0') };
-    (sum + 10 * check) % 11 == 0
+    (sum + 10 * check).is_multiple_of(11)
 }
 
 fn is_isbn13(text: &str) -> bool {
@@ -177,7 +177,7 @@ fn is_isbn13(text: &str) -> bool {
     }
     let weighted =
         digits.iter().enumerate().map(|(i, d)| u32::from(d - b'0') * if i % 2 == 0 { 1 } else { 3 });
-    weighted.sum::<u32>() % 10 == 0
+    weighted.sum::<u32>().is_multiple_of(10)
 }
 
 fn is_credit_card(text: &str) -> bool {
@@ -190,7 +190,8 @@ fn is_credit_card(text: &str) -> bool {
             (_, twice) => twice % 10 + 1,
         }
     };
-    CREDIT_CARD.is_match(&digits) && digits.bytes().rev().enumerate().map(doubled).sum::<u32>() % 10 == 0
+    CREDIT_CARD.is_match(&digits)
+        && digits.bytes().rev().enumerate().map(doubled).sum::<u32>().is_multiple_of(10)
 }
 
 fn is_date(text: &str) -> bool {
