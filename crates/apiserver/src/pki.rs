@@ -251,9 +251,23 @@ impl Pki {
         hosts: &[IpAddr],
         names: &[String],
     ) -> Result<Arc<rustls::ServerConfig>, PkiError> {
+        self.server_config_with(hosts, names, "")
+    }
+
+    /// Like [`Pki::server_config`], where certificates of further authorities are welcome, too: who they
+    /// vouch for is then told apart by [`crate::CertificateAuthorities`].
+    ///
+    /// # Errors
+    /// When the TLS library does not take the certificates.
+    pub fn server_config_with(
+        &self,
+        hosts: &[IpAddr],
+        names: &[String],
+        authorities_pem: &str,
+    ) -> Result<Arc<rustls::ServerConfig>, PkiError> {
         let mut all: Vec<String> = hosts.iter().map(IpAddr::to_string).collect();
         all.extend(names.iter().cloned());
-        server_config(&self.server(&all)?, self.ca_pem())
+        server_config(&self.server(&all)?, &format!("{}\n{authorities_pem}", self.ca_pem()))
     }
 }
 

@@ -50,6 +50,14 @@ pub enum StartError {
         /// What is wrong.
         cause: String,
     },
+    /// A file that says who may come in, what is recorded or what is encrypted makes no sense.
+    #[error("{}: {cause}", .path.display())]
+    Access {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        cause: String,
+    },
     /// The instance types cannot be read.
     #[error("--catalogue: {0}")]
     Catalogue(String),

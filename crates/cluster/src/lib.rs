@@ -3,6 +3,7 @@
 //! Everything above this crate decides how a cluster should look ([`Options`]); everything below
 //! it knows nothing of the other parts. [`start`] brings the parts up in order and reports each stage.
 
+mod access;
 mod autoscaling;
 mod components;
 mod error;
@@ -14,11 +15,13 @@ mod real_node;
 mod run_state;
 mod start;
 
+pub use apiserver::audit::LogConfig;
+pub use apiserver::oidc;
 pub use client::{Informer, Informers};
 pub use components::{Component, Components};
 pub use error::StartError;
 pub use nodes::RuntimeInUse;
-pub use options::{Options, RuntimeChoice};
+pub use options::{AccessOptions, Options, RuntimeChoice};
 pub use run_state::RunState;
 pub use simnodes::NodeSpec;
 pub use start::{Cluster, Stage, clean_up, start};

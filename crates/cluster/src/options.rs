@@ -37,10 +37,33 @@ pub struct Options {
     pub sim: simnodes::Config,
     /// Static bearer tokens: a CSV file of `token,user,uid,"group,group"`.
     pub token_auth_file: Option<PathBuf>,
+    /// Who may come in, what is recorded, what is encrypted.
+    pub access: AccessOptions,
     /// A file with the instance types that can be bought, instead of the built-in one.
     pub catalogue: Option<PathBuf>,
     /// From the order of a simulated instance to its node joining.
     pub boot_delay: std::time::Duration,
+}
+
+/// Settings of authentication, the audit log and encryption, by upstream's names.
+#[derive(Clone, Debug, Default)]
+pub struct AccessOptions {
+    /// An `AuthenticationConfiguration`.
+    pub authentication_config: Option<PathBuf>,
+    /// An OpenID Connect provider.
+    pub oidc: Option<apiserver::oidc::Options>,
+    /// The authority of its server, if not one of the system's.
+    pub oidc_ca_file: Option<PathBuf>,
+    /// The authority of front proxies that are believed to say who a user is.
+    pub requestheader_client_ca_file: Option<PathBuf>,
+    /// Common names of front proxies; all that the authority vouches for, if empty.
+    pub requestheader_allowed_names: Vec<String>,
+    /// Which requests are recorded; none without it.
+    pub audit_policy_file: Option<PathBuf>,
+    /// Where they are recorded; in the data directory, if it is not said.
+    pub audit_log: apiserver::audit::LogConfig,
+    /// An `EncryptionConfiguration`. Without one, secrets are encrypted by a key in the data directory.
+    pub encryption_config: Option<PathBuf>,
 }
 
 impl Options {
@@ -56,6 +79,7 @@ impl Options {
             sim_node: (8000, 32 << 30),
             sim: simnodes::Config::default(),
             token_auth_file: None,
+            access: AccessOptions::default(),
             catalogue: None,
             boot_delay: std::time::Duration::from_secs(20),
         }

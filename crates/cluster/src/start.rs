@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::access;
 use crate::autoscaling;
 use crate::error::StartError;
 use crate::files::{at, create_private_dir, write_private};
@@ -136,11 +137,13 @@ pub async fn start(options: Options, report: impl FnMut(&Stage)) -> Result<Clust
     config.service_account_key_pem = pki.service_account_key_pem().to_owned();
     config.kubelets = Some(KubeletAccess { client: pki.kubelet_client()?, ca_pem: pki.ca_pem().to_owned() });
     config.advertise = Some(address);
+    access::apply(&options, &pki, &mut config)?;
     let server = ApiServer::start(config).await?;
 
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let tls = pki.server_config(&[address.ip()], &options.tls_names)?;
+    let proxies = access::front_proxy_authority(&options)?;
+    let tls = pki.server_config_with(&[address.ip()], &options.tls_names, &proxies)?;
     tasks.spawn(apiserver::serve(listener, tls, server.clone(), stop.clone().cancelled_owned()));
     let url = format!("https://{}", client_address(address));
     let kubeconfig_path = options.data_dir.join("kubeconfig");

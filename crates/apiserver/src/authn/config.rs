@@ -14,6 +14,8 @@ pub struct AuthenticationConfig {
     pub providers: Vec<Options>,
     /// The only paths where requests without credentials get as far as authorization; all, if empty.
     pub anonymous_paths: Vec<String>,
+    /// Whether the constrained modes of impersonation (KEP-5284) are on.
+    pub constrained_impersonation: bool,
 }
 
 /// What a file of `AuthenticationConfiguration` says.

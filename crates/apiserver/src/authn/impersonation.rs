@@ -2,7 +2,8 @@
 //!
 //! After `k8s.io/apiserver/pkg/endpoints/filters/impersonation`. Rights to impersonate come in modes: first
 //! the constrained ones (KEP-5284), which also ask for the right to do this request in another's name, then the
-//! unconstrained `impersonate`.
+//! unconstrained `impersonate`. The constrained ones are off unless the server is told otherwise, as the
+//! recorded upstream server behaves.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -44,7 +45,8 @@ pub(crate) fn impersonate(
     }
     let mut first_error = None;
     for mode in &MODES {
-        if !mode.applies(&wanted, sender) {
+        let constrained = mode.kind != Kind::Unconstrained;
+        if (constrained && !server.authn.constrained_impersonation) || !mode.applies(&wanted, sender) {
             continue;
         }
         match (Check { server, sender, mode }).run(&wanted, request) {

@@ -89,6 +89,7 @@ pub(crate) struct Authenticator {
     anonymous: Option<Arc<UserInfo>>,
     /// Where nobody in particular is welcome; everywhere if empty.
     anonymous_paths: Vec<String>,
+    pub constrained_impersonation: bool,
 }
 
 impl Authenticator {
@@ -119,6 +120,7 @@ impl Authenticator {
             providers,
             anonymous: config.anonymous.then(|| Arc::new(anonymous)),
             anonymous_paths: settings.anonymous_paths,
+            constrained_impersonation: settings.constrained_impersonation,
         })
     }
 }

@@ -22,6 +22,16 @@ use store::{
 pub use config::EncryptionConfig;
 use transform::PREFIX;
 
+/// A new key.
+///
+/// # Errors
+/// When the TLS library's generator fails.
+pub fn new_key<const BYTES: usize>() -> Result<[u8; BYTES], String> {
+    let mut key = [0; BYTES];
+    aws_lc_rs::rand::fill(&mut key).map_err(|_| "there is no randomness".to_owned())?;
+    Ok(key)
+}
+
 /// A store whose values are encrypted below.
 pub(crate) struct Encrypted {
     store: Arc<dyn Store>,

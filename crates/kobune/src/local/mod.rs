@@ -1,5 +1,6 @@
 //! The commands about the cluster on this machine.
 
+pub mod access;
 pub mod detach;
 pub mod down;
 pub mod status;

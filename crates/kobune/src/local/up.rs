@@ -42,6 +42,9 @@ pub struct Args {
     /// Static bearer tokens: a CSV file of token,user,uid,"group,group"
     #[arg(long, value_name = "FILE")]
     pub token_auth_file: Option<PathBuf>,
+    /// Who may come in, what is recorded, what is encrypted
+    #[command(flatten)]
+    pub access: super::access::Args,
     /// Instance types that can be bought, instead of the built-in ones
     #[arg(long, value_name = "FILE")]
     pub catalogue: Option<PathBuf>,
@@ -82,6 +85,7 @@ impl Args {
             Runtime::Sim => RuntimeChoice::Sim,
         };
         options.token_auth_file = self.token_auth_file.clone();
+        options.access = self.access.options()?;
         options.catalogue = self.catalogue.clone();
         options.boot_delay = seconds("boot-delay", self.boot_delay)?;
         options.sim.pod_start = seconds("pod-start", self.pod_start)?;
