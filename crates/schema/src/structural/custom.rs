@@ -183,7 +183,8 @@ impl CustomVersion {
             let coerced = object_meta::coerce(object, schema, false, malformed, track);
             unknown.extend(coerced.map_err(|error| error.to_string())?);
         }
-        if let (Source::Store, Some(metadata)) = (source, object["metadata"].as_object_mut()) {
+        let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
+        if let (Source::Store, Some(metadata)) = (source, metadata) {
             // Very old objects have no generation.
             metadata.entry("generation").or_insert(1.into());
         }
