@@ -271,6 +271,10 @@ fn resources(kind: &Kind) -> Vec<Value> {
 
 /// Verbs in the order in which upstream lists them: custom resources have their own.
 fn verbs(kind: &Kind) -> &'static [&'static str] {
+    // Of a definition that is being deleted, nothing can be made or changed any more.
+    if kind.custom.as_ref().is_some_and(|handler| handler.definition().is_terminating()) {
+        return &["delete", "deletecollection", "get", "list", "watch"];
+    }
     if kind.is_custom() {
         return &["delete", "deletecollection", "get", "list", "patch", "create", "update", "watch"];
     }

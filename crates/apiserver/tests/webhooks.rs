@@ -142,7 +142,7 @@ async fn serve(
                         response["uid"] = review["request"]["uid"].clone();
                     }
                     let reply = json!({
-                        "kind": "AdmissionReview", "apiVersion": review["apiVersion"], "response": response,
+                        "kind": review["kind"], "apiVersion": review["apiVersion"], "response": response,
                     });
                     reviews.lock().unwrap().push(review["request"].clone());
                     Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(reply.to_string()))))
@@ -315,4 +315,69 @@ async fn dry_runs_are_announced_and_old_reviews_spoken() {
     let path = format!("{MAPS}?dryRun=All");
     assert_eq!(server.post(&path, &config_map("a")).await.0, 201);
     assert_eq!(hook.asked()[0]["dryRun"], true);
+}
+
+/// Moves the one field to where the wanted version has it, and tries to change what it must not.
+fn converted(request: &Value) -> Value {
+    let wanted = request["desiredAPIVersion"].as_str().unwrap();
+    let objects = request["objects"].as_array().unwrap().iter().map(|object| {
+        let mut object = object.clone();
+        let text = object["spec"]["one"].as_str().or(object["spec"]["two"].as_str()).unwrap().to_owned();
+        object["spec"] = if wanted.ends_with("v1") { json!({"one": text}) } else { json!({"two": text}) };
+        object["apiVersion"] = wanted.into();
+        object["metadata"]["annotations"] = json!({"converted-to": wanted});
+        object["metadata"]["finalizers"] = json!(["example.com/no"]);
+        object
+    });
+    let objects: Vec<Value> = objects.collect();
+    json!({"result": {"status": "Success"}, "convertedObjects": objects})
+}
+
+#[tokio::test]
+async fn a_conversion_webhook_moves_fields_between_versions() {
+    let server = Server::start().await;
+    let hook = Hook::start(converted).await;
+    let version = |name: &str, field: &str| {
+        json!({"name": name, "served": true, "storage": name == "v1", "schema": {"openAPIV3Schema":
+            {"type": "object", "properties": {"spec": {"type": "object", "properties": {field: {"type": "string"}}}}}}})
+    };
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": {"plural": "things", "kind": "Thing"},
+            "versions": [version("v1", "one"), version("v2", "two")],
+            "conversion": {"strategy": "Webhook", "webhook":
+                {"conversionReviewVersions": ["v1"], "clientConfig": hook.client_config()}}}});
+    let (code, answer) =
+        server.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await;
+    assert_eq!(code, 201, "{answer}");
+    let things = |version: &str| format!("/apis/example.com/{version}/namespaces/default/things");
+    let mut object = json!({"apiVersion": "example.com/v2", "kind": "Thing",
+        "metadata": {"name": "a"}, "spec": {"two": "x"}});
+    let mut created = (404, Value::Null);
+    while created.0 == 404 {
+        let response = server.send(Method::POST, &things("v2"), Some(&object)).await;
+        let code = response.status().as_u16();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        created = (code, serde_json::from_slice(&bytes).unwrap_or_default());
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((created.0, &created.1["spec"]), (201, &json!({"two": "x"})), "{}", created.1);
+    // Stored as v1, read back as v2; metadata but for labels and annotations is as it was.
+    assert_eq!(hook.asked().len(), 2);
+    let (_, stored) = server.call(Method::GET, &format!("{}/a", things("v1")), None).await;
+    assert_eq!(stored["spec"], json!({"one": "x"}));
+    assert_eq!(stored["metadata"]["finalizers"], Value::Null);
+    assert_eq!(stored["metadata"]["annotations"], json!({"converted-to": "example.com/v1"}));
+    assert!(hook.asked().is_empty());
+
+    // A list is converted in one go, and what was converted is remembered.
+    object["metadata"]["name"] = json!("b");
+    server.post(&things("v2"), &object).await;
+    hook.asked();
+    let (_, list) = server.call(Method::GET, &things("v2"), None).await;
+    assert_eq!(
+        (&list["items"][0]["spec"], &list["items"][1]["spec"]),
+        (&json!({"two": "x"}), &json!({"two": "x"}))
+    );
+    assert!(hook.asked().is_empty());
 }

@@ -1,16 +1,24 @@
 //! Conversion between the versions of a custom kind: by changing the name of the version alone, or by
 //! asking a webhook.
 
+use std::time::Duration;
+
 use schema::cursor::Node;
 use schema::field::ErrorList;
+use schema::structural::custom::Source;
 use schema::validation;
 use serde_json::{Value, json};
 
-use super::definition::Definition;
+use super::definition::{Definition, Handler};
 use super::parsed::Webhook;
 use crate::object::meta;
 use crate::server::Inner;
 use crate::status::ApiError;
+use crate::webhook_client::Endpoint;
+
+/// How long a webhook may take, and how much it may say.
+const TIMEOUT: Duration = Duration::from_secs(30);
+const ANSWER_BYTES_MAX: usize = 64 << 20;
 
 /// The definition's conversion webhook, if it has one.
 pub(super) fn webhook(definition: &Definition) -> Option<&Webhook> {
@@ -70,8 +78,27 @@ pub(super) async fn convert(
 }
 
 /// Posts a review and reads the answer.
-async fn call(_server: &Inner, _webhook: &Webhook, _review: &Value) -> Result<Value, String> {
-    Err("conversion webhooks cannot be called".to_owned())
+async fn call(server: &Inner, webhook: &Webhook, review: &Value) -> Result<Value, String> {
+    let endpoint = Endpoint::of(&webhook.client_config).map_err(|error| error.to_string())?;
+    let answer = server.webhook_clients.post(&endpoint, review.to_string().into(), TIMEOUT, ANSWER_BYTES_MAX);
+    let answer = answer.await.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&answer).map_err(|error| error.to_string())
+}
+
+/// An object of one version of a kind in another one, as admission may want to see it.
+pub(crate) async fn between(
+    server: &Inner,
+    from: &Handler,
+    to: &Handler,
+    object: Value,
+) -> Result<Value, ApiError> {
+    if from.index() == to.index() {
+        return Ok(object);
+    }
+    let converted = convert(server, to.definition(), vec![object], to.index()).await?;
+    let mut object = converted.into_iter().next().unwrap_or_default();
+    to.version()?.coerce(&mut object, Source::Conversion).map_err(ApiError::internal)?;
+    Ok(object)
 }
 
 fn converted_objects(mut answer: Value, version: &str, uid: &str) -> Result<Vec<Value>, String> {

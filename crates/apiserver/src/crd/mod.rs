@@ -23,6 +23,7 @@ mod show;
 
 pub(crate) use body::{decode, normalise};
 pub(crate) use controller::{Queue, start};
+pub(crate) use convert::between;
 pub(crate) use definition::is_superseded;
 pub use definition::{Definition, Handler};
 pub(crate) use paths::refusal;

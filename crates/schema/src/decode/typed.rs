@@ -526,8 +526,15 @@ impl Numbers {
 
 /// Go writes floats without a fraction as whole numbers.
 fn float_as_go(float: f64) -> Value {
-    if float.fract() == 0.0 && float.abs() < 1e18 {
+    if float.fract() == 0.0 && float.abs() < 1e15 {
         return Value::from(float as i64);
+    }
+    // Beyond that not every whole number is a float: Go writes the shortest digits that mean this one, and
+    // zeros behind them, as Rust does.
+    if float.fract() == 0.0
+        && let Ok(whole) = float.to_string().parse::<u64>()
+    {
+        return Value::from(whole);
     }
     Number::from_f64(float).map_or(Value::Null, Value::Number)
 }

@@ -97,10 +97,13 @@ fn normalise(resource: &Kind, kind: &KindName, changed: Value) -> Result<Value, 
 }
 
 /// From one version of a resource to another.
-async fn convert(_server: &Inner, from: &Kind, to: &Kind, object: &Value) -> Result<Value, ApiError> {
+async fn convert(server: &Inner, from: &Kind, to: &Kind, object: &Value) -> Result<Value, ApiError> {
     let mut converted = object.clone();
     if converted.is_null() {
         return Ok(converted);
+    }
+    if let (Some(from), Some(to)) = (&from.custom, &to.custom) {
+        return crate::crd::between(server, from, to, converted).await;
     }
     if let Some(convert) = from.storage.convert {
         (convert.to_storage)(&mut converted);
