@@ -23,7 +23,8 @@
 //!
 //! - [`Env`] holds variables, object types and functions; it is cheap to clone and extend.
 //! - [`Env::compile`] answers a [`Program`] (`Send + Sync`, cheap to clone) or [`Issues`], whose
-//!   `Display` is cel-go's text (`ERROR: <input>:1:1: undeclared reference to 'x' …`).
+//!   `Display` is cel-go's text (`ERROR: <input>:1:1: undeclared reference to 'x' …`);
+//!   [`Issues::instantiation`] tells the failures that upstream finds only when it makes a program.
 //! - [`Program::eval`] takes an [`Activation`], which resolves variables by name when they are first
 //!   needed, and a budget; it answers the result and the actual cost. When the budget runs out the
 //!   error is [`ErrorKind::CostLimit`].

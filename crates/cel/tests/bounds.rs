@@ -85,3 +85,13 @@ fn deep_nesting_does_not_exhaust_the_stack() {
         run(format!("{}x{}", "(true ? ".repeat(depth), " : 2)".repeat(depth)));
     }
 }
+
+#[test]
+fn lists_do_not_grow_without_end() {
+    let source = format!("[l]{}.size() == 1", ".map(y, y + y)".repeat(60));
+    let program = env().compile(&source).unwrap();
+    let list = serde_json::json!([1, 2, 3]);
+    let bindings = Bindings::new().bind("l", Value::json(&list));
+    let outcome = program.eval(&bindings, cel::PER_CALL_LIMIT);
+    assert_eq!(outcome.result.unwrap_err().kind(), ErrorKind::CostLimit);
+}

@@ -12,6 +12,7 @@ use super::plan::{
 use crate::Error;
 use crate::function::Call;
 use crate::stdlib::{self, format_value, index_of, insert};
+use crate::syntax::operators;
 use crate::value::{Key, List, Map, Str, Struct, Value, equal};
 
 type Result<'a> = std::result::Result<Value<'a>, Error>;
@@ -20,6 +21,12 @@ type Result<'a> = std::result::Result<Value<'a>, Error>;
 const LIST_COST: u64 = 10;
 const MAP_COST: u64 = 30;
 const STRUCT_COST: u64 = 40;
+/// Joining lists to one of at most this many elements costs what it does upstream.
+const SMALL_LIST: usize = 1024;
+/// Lists may not be joined to larger ones.
+const LARGEST_LIST: usize = 1 << 20;
+/// How many elements of a larger list are copied for one unit of cost.
+const ELEMENTS_PER_COST: usize = 64;
 
 /// The state of an evaluation.
 pub(crate) struct Run<'a> {
@@ -295,6 +302,11 @@ impl<'a> Run<'a> {
     }
 
     fn invoke(&mut self, call: &'a CallPlan, args: &[Value<'a>]) -> Result<'a> {
+        if let [Value::List(left), Value::List(right)] = args
+            && call.function == operators::ADD
+        {
+            self.admit_list(left.len() + right.len())?;
+        }
         let admitted = call.guard.iter().zip(args).all(|(param, arg)| fits(param, arg));
         let (result, rule) = match &call.target {
             Target::Direct(_, rule) if !admitted => (Err(no_overload(call.function, args)), *rule),
@@ -330,6 +342,18 @@ impl<'a> Run<'a> {
         };
         self.charge(cost)?;
         valid(result?)
+    }
+
+    /// Joining lists costs nothing by their size upstream, where they are not copied. Here they are, so that large
+    /// ones cost something, and there is an end to it.
+    fn admit_list(&mut self, size: usize) -> std::result::Result<(), Error> {
+        if size > LARGEST_LIST {
+            return Err(Error::cost_limit());
+        }
+        if size > SMALL_LIST {
+            self.charge((size / ELEMENTS_PER_COST) as u64)?;
+        }
+        Ok(())
     }
 
     // Aggregates.

@@ -72,10 +72,17 @@ fn lists_equal<'a>(a: &List<'a>, b: &List<'a>) -> bool {
     }
     match a.list_type() {
         ListType::Atomic => a.iter().zip(b.iter()).all(|(a, b)| alike(&a, &b)),
-        ListType::Set => b.iter().all(|item| a.contains(&item)),
-        ListType::Map => b.iter().all(|theirs| {
-            a.iter().find(|mine| a.same_key(mine, &theirs)).is_some_and(|mine| alike(&mine, &theirs))
-        }),
+        ListType::Set => {
+            let places = a.places();
+            b.iter().all(|item| places.contains_key(&a.identity(&item)))
+        }
+        ListType::Map => {
+            let places = a.places();
+            b.iter().all(|theirs| {
+                let mine = places.get(&a.identity(&theirs)).and_then(|place| a.get(*place));
+                mine.is_some_and(|mine| alike(&mine, &theirs))
+            })
+        }
     }
 }
 

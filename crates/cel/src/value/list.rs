@@ -1,9 +1,12 @@
 //! Lists.
 
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Value, json};
+use super::{Key, Str, Value, json};
 use crate::decl::{ListType, Schema};
+use crate::stdlib::format_value;
 
 /// A list: of JSON that is converted element by element, or of values.
 #[derive(Clone, Debug)]
@@ -82,8 +85,9 @@ impl<'a> List<'a> {
                 }
             }
             ListType::Set => {
+                let mut known: BTreeSet<_> = self.iter().map(|item| self.identity(&item)).collect();
                 for item in other.iter() {
-                    if !self.contains(&item) {
+                    if known.insert(self.identity(&item)) {
                         self.push(item);
                     }
                 }
@@ -95,23 +99,42 @@ impl<'a> List<'a> {
 
     fn merge(self, other: &List<'a>) -> List<'a> {
         let mut items: Vec<Value<'a>> = self.iter().collect();
+        let mut places = self.places();
         for item in other.iter() {
-            match items.iter_mut().find(|mine| self.same_key(mine, &item)) {
-                Some(mine) => *mine = item,
-                None => items.push(item),
+            match places.entry(self.identity(&item)) {
+                Entry::Occupied(place) => items[*place.get()] = item,
+                Entry::Vacant(place) => {
+                    place.insert(items.len());
+                    items.push(item);
+                }
             }
         }
         List { items: Items::Values(Arc::new(items)), schema: self.schema }
+    }
+
+    /// The indices of the elements of a set or map list by what identifies them.
+    pub(super) fn places(&self) -> BTreeMap<Vec<Key<'a>>, usize> {
+        self.iter().enumerate().map(|(index, item)| (self.identity(&item), index)).collect()
     }
 
     pub(super) fn list_type(&self) -> ListType {
         self.schema.map(|schema| schema.list_type).unwrap_or_default()
     }
 
-    /// Whether two elements of a map list have the same values of the keys.
-    pub(super) fn same_key(&self, a: &Value<'a>, b: &Value<'a>) -> bool {
-        let (Value::Map(a), Value::Map(b)) = (a, b) else { return false };
-        let keys = self.schema.map(|schema| &*schema.list_map_keys).unwrap_or_default();
-        keys.iter().all(|key| a.property(key) == b.property(key))
+    /// What identifies an element: of a set itself, of a map list the values of its keys.
+    pub(super) fn identity(&self, item: &Value<'a>) -> Vec<Key<'a>> {
+        match (self.schema, item) {
+            (Some(schema), Value::Map(map)) if schema.list_type == ListType::Map => {
+                let parts =
+                    schema.list_map_keys.iter().map(|key| part(&map.property(key).unwrap_or(Value::Null)));
+                parts.collect()
+            }
+            _ => vec![part(item)],
+        }
     }
+}
+
+/// A value, usually a scalar, as something that can be looked up.
+fn part<'a>(value: &Value<'a>) -> Key<'a> {
+    Key::matching(value).unwrap_or_else(|| Key::String(Str::from(format!("\0{}", format_value(value)))))
 }
