@@ -130,3 +130,46 @@ fn depth_is_bounded() {
             .contains("expression code point size exceeds limit: size: 100001, limit 100000")
     );
 }
+
+#[test]
+fn syntax_errors_that_go_on() {
+    let texts = |source: &str| -> Vec<String> {
+        let env = Env::standard().with_variable("x", Type::Int);
+        let issues = env.compile(source).unwrap_err().issues;
+        let short = |text: &str| text.split(" expecting {'['").next().unwrap_or_default().to_owned();
+        issues
+            .iter()
+            .map(|issue| format!("{} {}", issue.location.column + 1, short(&issue.message)))
+            .collect()
+    };
+    let cases: [(&str, &[&str]); 7] = [
+        ("[1,,2]", &["4 Syntax error: mismatched input ',' expecting ']'"]),
+        ("{'a': 1,,}", &["9 Syntax error: extraneous input ',' expecting '}'"]),
+        (
+            "x.?",
+            &[
+                "4 Syntax error: mismatched input '<EOF>' expecting {IDENTIFIER, ESC_IDENTIFIER}",
+                "4 unsupported ident kind",
+            ],
+        ),
+        (
+            "-",
+            &[
+                "2 Syntax error: no viable alternative at input '-'",
+                "2 Syntax error: mismatched input '<EOF>'",
+            ],
+        ),
+        (
+            "--",
+            &[
+                "3 Syntax error: no viable alternative at input '-'",
+                "3 Syntax error: mismatched input '<EOF>'",
+            ],
+        ),
+        ("!-x", &["3 Syntax error: no viable alternative at input '-x'"]),
+        ("-!b", &["2 Syntax error: no viable alternative at input '-!'"]),
+    ];
+    for (source, expected) in cases {
+        assert_eq!(texts(source), expected, "{source}");
+    }
+}
