@@ -127,10 +127,6 @@ impl Crd {
         self.condition(r#type).is_some_and(|condition| condition.status == "True")
     }
 
-    pub fn storage_version(&self) -> Option<&VersionSpec> {
-        self.spec.versions.iter().find(|version| version.storage)
-    }
-
     /// `things.example.com`: the directory of its objects.
     pub fn dir(&self) -> String {
         format!("{}.{}", self.spec.names.plural, self.spec.group)

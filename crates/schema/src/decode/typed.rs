@@ -531,10 +531,12 @@ fn float_as_go(float: f64) -> Value {
     }
     // Beyond that not every whole number is a float: Go writes the shortest digits that mean this one, and
     // zeros behind them, as Rust does.
-    if float.fract() == 0.0
-        && let Ok(whole) = float.to_string().parse::<u64>()
-    {
-        return Value::from(whole);
+    if float.fract() == 0.0 {
+        let digits = float.to_string();
+        let whole = digits.parse::<i64>().map(Value::from);
+        if let Ok(whole) = whole.or_else(|_| digits.parse::<u64>().map(Value::from)) {
+            return whole;
+        }
     }
     Number::from_f64(float).map_or(Value::Null, Value::Number)
 }
