@@ -74,13 +74,28 @@ fn check_output(program: Program, wanted: &[Type]) -> Result<Program, String> {
     if wanted.is_empty() || wanted.contains(found) {
         return Ok(program);
     }
+    let found = type_name(found);
     Err(match wanted {
-        [one] => format!("must evaluate to {one} but got {found}"),
+        [one] => format!("must evaluate to {} but got {found}", type_name(one)),
         many => {
-            let many: Vec<String> = many.iter().map(ToString::to_string).collect();
+            let many: Vec<String> = many.iter().map(type_name).collect();
             format!("must evaluate to one of [{}] but got {found}", many.join(" "))
         }
     })
+}
+
+/// A type as cel-go's `Type.String()` shows it, which is not quite what its checker shows.
+fn type_name(ty: &Type) -> String {
+    match ty {
+        Type::List(item) => format!("list({})", type_name(item)),
+        Type::Map(of) => format!("map({}, {})", type_name(&of.0), type_name(&of.1)),
+        Type::Type(Some(of)) => format!("type({})", type_name(of)),
+        Type::Opaque(name, parameters) if !parameters.is_empty() => {
+            let parameters: Vec<String> = parameters.iter().map(type_name).collect();
+            format!("{name}({})", parameters.join(", "))
+        }
+        simple => simple.runtime_name().to_owned(),
+    }
 }
 
 /// The environments without types, made once.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::Operation;
 use crate::call::Call;
 use crate::handlers::delete::DeleteOptions;
-use crate::kind::{Kind, group_version};
+use crate::kind::Kind;
 use crate::object::meta;
 use crate::status::ApiError;
 
@@ -25,11 +25,6 @@ impl<'a> ObjectKind<'a> {
     /// The kind of a resource's own objects.
     pub fn of(kind: &'a Kind) -> Self {
         Self { group: &kind.group, version: &kind.version, kind: &kind.kind }
-    }
-
-    /// `v1`, `apps/v1`.
-    pub fn api_version(&self) -> String {
-        group_version(self.group, self.version)
     }
 }
 

@@ -26,7 +26,6 @@ use crate::server::Inner;
 use connect::{Connector, DialError};
 
 pub(crate) use resolve::ready_endpoints;
-#[allow(unused_imports, reason = "aggregated APIs will be found the same way")]
 pub(crate) use resolve::resolve;
 
 /// Configurations with connections of their own; the least used ones go first.

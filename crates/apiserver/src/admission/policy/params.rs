@@ -111,11 +111,11 @@ pub(super) async fn collect(
     if found.is_empty() && reference.denies_missing {
         return Err("no params found for policy binding with `Deny` parameterNotFoundAction".to_owned());
     }
-    let mut params = Vec::with_capacity(found.len());
-    for entry in found {
-        params.push(Some(shown(kind, &entry)));
-    }
-    Ok(params)
+    let found = match &kind.custom {
+        Some(handler) => handler.show(server, found).await.map_err(|error| error.message)?,
+        None => found,
+    };
+    Ok(found.iter().map(|entry| Some(shown(kind, entry))).collect())
 }
 
 /// The object in the version that the policy names.
