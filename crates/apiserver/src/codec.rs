@@ -198,11 +198,25 @@ pub fn wrong_kind(target: &Target<'_>, group: &str, version: &str, kind: &str) -
 
 /// Checks and normalises a tree (after a patch, say) and fills in defaults.
 pub fn normalise(kind: &Kind, value: Value, strictness: Strictness) -> Result<Decoded, DecodeError> {
+    normalise_with(kind, value, strictness, decode::decode_value)
+}
+
+/// As [`normalise`], with what upstream says about the result of a strategic merge patch.
+pub fn normalise_patched(kind: &Kind, value: Value, strictness: Strictness) -> Result<Decoded, DecodeError> {
+    normalise_with(kind, value, strictness, decode::decode_patched)
+}
+
+fn normalise_with(
+    kind: &Kind,
+    value: Value,
+    strictness: Strictness,
+    read: fn(Value, &Type, Strictness) -> Result<decode::Decoded, DecodeError>,
+) -> Result<Decoded, DecodeError> {
     if let Some(handler) = &kind.custom {
         return crate::crd::normalise(kind, handler, value, strictness);
     }
     let mut decoded = match types::get(&kind.schema) {
-        Some(ty) => decode::decode_value(value, ty, strictness)?,
+        Some(ty) => read(value, ty, strictness)?,
         None => decode::Decoded { value, warnings: Vec::new() },
     };
     finish(kind, &mut decoded.value);
@@ -234,7 +248,12 @@ pub fn canonicalise(kind: &Kind, object: &mut Value) {
     }
     let Some(ty) = types::of_kind(&kind.storage.group, &kind.storage.version, &kind.kind) else { return };
     let version = object["metadata"].get_mut("resourceVersion").map(Value::take);
-    decode::tidy(object, ty);
+    // The kinds of these groups are stored as JSON upstream, which tells empty from absent.
+    if ["apiextensions.k8s.io", "apiregistration.k8s.io"].contains(&&*kind.storage.group) {
+        decode::tidy(object, ty);
+    } else {
+        decode::tidy_stored(object, ty);
+    }
     debug_assert_eq!(
         decode::decode_value(object.clone(), ty, Strictness::Ignore).map(|decoded| decoded.value).as_ref(),
         Ok(&*object),

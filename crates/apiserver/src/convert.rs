@@ -4,6 +4,9 @@ use serde_json::{Map, Value, json};
 
 use crate::kind::Convert;
 
+mod annotations;
+use annotations::{behavior_text, ranked_text};
+
 /// events.k8s.io/v1 Event, stored as core/v1.
 pub const EVENTS_TO_CORE: Convert = Convert { to_storage: event_to_core, from_storage: event_from_core };
 /// autoscaling/v1 HorizontalPodAutoscaler, stored as v2.
@@ -69,6 +72,8 @@ fn rename(object: &mut Map<String, Value>, from: &str, to: &str) {
 const METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
 const CURRENT_METRICS: &str = "autoscaling.alpha.kubernetes.io/current-metrics";
 const CONDITIONS: &str = "autoscaling.alpha.kubernetes.io/conditions";
+/// The target for CPU of an autoscaler that names no metric.
+const DEFAULT_CPU_PERCENTAGE: i32 = 80;
 const BEHAVIOR: &str = "autoscaling.alpha.kubernetes.io/behavior";
 
 /// autoscaling/v1 HorizontalPodAutoscaler to v2.
@@ -82,16 +87,17 @@ pub fn hpa_v1_to_v2(hpa: &mut Value) {
     };
     if let Some(spec) = hpa.get_mut("spec").and_then(Value::as_object_mut) {
         let mut metrics: Vec<Value> = Vec::new();
-        if let Some(percentage) = spec.remove("targetCPUUtilizationPercentage") {
-            let target = json!({"type": "Utilization", "averageUtilization": percentage});
-            metrics.push(json!({"type": "Resource", "resource": {"name": "cpu", "target": target}}));
-        }
         if let Some(Value::Array(others)) = parsed(METRICS) {
             metrics.extend(others.into_iter().map(spec_to_v2));
         }
-        if !metrics.is_empty() {
-            spec.insert("metrics".to_owned(), Value::Array(metrics));
+        let percentage = spec.remove("targetCPUUtilizationPercentage");
+        // What the controller once did when no metric was named.
+        let percentage = percentage.or_else(|| metrics.is_empty().then(|| json!(DEFAULT_CPU_PERCENTAGE)));
+        if let Some(percentage) = percentage {
+            let target = json!({"type": "Utilization", "averageUtilization": percentage});
+            metrics.push(json!({"type": "Resource", "resource": {"name": "cpu", "target": target}}));
         }
+        spec.insert("metrics".to_owned(), Value::Array(metrics));
         if let Some(behavior) = parsed(BEHAVIOR) {
             spec.insert("behavior".to_owned(), lower_keys(behavior));
         }
@@ -164,10 +170,10 @@ fn spec_to_v1(spec: &mut Map<String, Value>, annotations: &mut Vec<(&str, String
         }
     }
     if !others.is_empty() {
-        annotations.push((METRICS, Value::Array(others).to_string()));
+        annotations.push((METRICS, ranked_text(&Value::Array(others))));
     }
     if let Some(behavior) = spec.remove("behavior") {
-        annotations.push((BEHAVIOR, upper_keys(behavior).to_string()));
+        annotations.push((BEHAVIOR, behavior_text(&behavior)));
     }
 }
 
@@ -182,12 +188,12 @@ fn status_to_v1(status: &mut Map<String, Value>, annotations: &mut Vec<(&str, St
             status.insert("currentCPUUtilizationPercentage".to_owned(), percentage.clone());
         }
         let metrics = metrics.into_iter().map(status_from_v2).collect();
-        annotations.push((CURRENT_METRICS, Value::Array(metrics).to_string()));
+        annotations.push((CURRENT_METRICS, ranked_text(&Value::Array(metrics))));
     }
     if let Some(conditions) = status.remove("conditions")
         && conditions.as_array().is_some_and(|conditions| !conditions.is_empty())
     {
-        annotations.push((CONDITIONS, conditions.to_string()));
+        annotations.push((CONDITIONS, ranked_text(&conditions)));
     }
     // v1 always writes both.
     for field in ["currentReplicas", "desiredReplicas"] {
@@ -358,28 +364,22 @@ fn unflatten_metric(field: &str, source: &mut Map<String, Value>) {
     }
 }
 
-/// The behavior annotation is written from upstream's internal type, whose keys are capitalised.
-fn upper_keys(value: Value) -> Value {
-    map_keys(value, &|key| change_first(key, char::to_ascii_uppercase))
-}
-
+/// The behavior annotation is written from upstream's internal type, whose keys are capitalised and
+/// always there.
 fn lower_keys(value: Value) -> Value {
-    map_keys(value, &|key| change_first(key, char::to_ascii_lowercase))
-}
-
-fn change_first(key: &str, change: fn(&char) -> char) -> String {
-    let mut letters = key.chars();
-    letters.next().map_or_else(String::new, |first| change(&first).to_string() + letters.as_str())
-}
-
-fn map_keys(value: Value, change: &dyn Fn(&str) -> String) -> Value {
     match value {
-        Value::Object(map) => Value::Object(
-            map.into_iter().map(|(key, value)| (change(&key), map_keys(value, change))).collect(),
-        ),
-        Value::Array(items) => Value::Array(items.into_iter().map(|item| map_keys(item, change)).collect()),
+        Value::Object(map) => {
+            let set = map.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(set.map(|(key, value)| (lower_first(&key), lower_keys(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(lower_keys).collect()),
         other => other,
     }
+}
+
+fn lower_first(key: &str) -> String {
+    let mut letters = key.chars();
+    letters.next().map_or_else(String::new, |first| first.to_ascii_lowercase().to_string() + letters.as_str())
 }
 
 #[cfg(test)]
@@ -403,9 +403,9 @@ mod tests {
     fn an_hpa_survives_the_round_trip() {
         let v2 = json!({"apiVersion": "autoscaling/v2", "metadata": {"name": "h"}, "spec": {"maxReplicas": 3,
             "metrics": [
-                {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}},
                 {"type": "Resource", "resource": {"name": "memory", "target": {"type": "AverageValue", "averageValue": "1Gi"}}},
                 {"type": "External", "external": {"metric": {"name": "q"}, "target": {"type": "Value", "value": "7"}}},
+                {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}},
             ],
             "behavior": {"scaleDown": {"stabilizationWindowSeconds": 5}}},
             "status": {"currentMetrics": null, "desiredReplicas": 0, "currentReplicas": 0}});

@@ -39,7 +39,9 @@ pub(crate) fn track_kind(
 fn ignored_fields(kind: &Kind, subresource: &str) -> Set {
     match (kind.is_custom(), subresource) {
         (true, "status") => Set::of_fields(&[&["metadata"], &["spec"]]),
-        _ => apply::ignored_fields(kind.subresource("status").is_some(), subresource),
+        _ => {
+            apply::ignored_fields(&kind.group, &kind.kind, kind.subresource("status").is_some(), subresource)
+        }
     }
 }
 
@@ -92,29 +94,39 @@ pub(crate) fn apply(
     force: bool,
     subresource: &str,
 ) -> Result<Value, ApiError> {
-    let merged = match call.kind.ty() {
-        Some(ty) => {
-            let request = ApplyRequest {
-                live: old,
-                patch: config.clone(),
-                ty,
-                manager,
-                api_version: &call.kind.api_version(),
-                subresource,
-                force,
-                ignored: &ignored_fields(&call.kind, subresource),
-                now: &base::clock::rfc3339(base::clock::now()),
-            };
-            apply::apply(&request).map_err(apply_error)?
-        }
-        None => {
-            let empty = serde_json::json!({});
-            let merged = schema::patch::merge(old.unwrap_or(&empty), config);
-            merged.map_err(|error| ApiError::bad_request(error.to_string()))?
-        }
-    };
+    let merged = apply_named(call, old, config, manager, force, subresource, &Target::of(&call.kind))?;
     let decoded = codec::normalise(&call.kind, merged, Strictness::Ignore);
     Ok(decoded.map_err(|error| ApiError::bad_request(error.to_string()))?.value)
+}
+
+/// Like [`apply`], for an object of another kind than the call's; the result is neither checked nor
+/// has it defaults.
+pub(crate) fn apply_named(
+    call: &Call,
+    old: Option<&Value>,
+    config: &Value,
+    manager: &str,
+    force: bool,
+    subresource: &str,
+    target: &Target<'_>,
+) -> Result<Value, ApiError> {
+    let Some(ty) = target.ty else {
+        let empty = serde_json::json!({});
+        let merged = schema::patch::merge(old.unwrap_or(&empty), config);
+        return merged.map_err(|error| ApiError::bad_request(error.to_string()));
+    };
+    let request = ApplyRequest {
+        live: old,
+        patch: config.clone(),
+        ty,
+        manager,
+        api_version: &crate::kind::group_version(target.group, target.version),
+        subresource,
+        force,
+        ignored: &ignored_fields(&call.kind, subresource),
+        now: &base::clock::rfc3339(base::clock::now()),
+    };
+    apply::apply(&request).map_err(apply_error)
 }
 
 fn apply_error(error: ApplyError) -> ApiError {

@@ -87,7 +87,9 @@ impl<'a> Rules<'a> {
     /// Everything wrong with a changed object, and what its sender should know.
     pub fn check_update(&self, new: &Value, old: &Value) -> Checked {
         match &self.source {
-            Source::Table(strategy) => Self::checked(strategy, strategy.check_update(new, old), new, old),
+            Source::Table(strategy) => {
+                Self::checked(strategy.warnings_on_update, strategy.check_update(new, old), new, old)
+            }
             Source::Definition(version) => {
                 let mut own = version.check_update(new, old);
                 own.warnings.extend(version.warnings(new, Some(old)));
@@ -100,14 +102,20 @@ impl<'a> Rules<'a> {
     pub fn check_status_update(&self, new: &Value, old: &Value) -> Checked {
         match &self.source {
             Source::Table(strategy) => {
-                Self::checked(strategy, strategy.check_status_update(new, old), new, old)
+                let errors = strategy.check_status_update(new, old);
+                Self::checked(strategy.warnings_on_status_update, errors, new, old)
             }
             Source::Definition(version) => Self::with_common(version.check_status_update(new, old), new, old),
         }
     }
 
-    fn checked(strategy: &Strategy, errors: ErrorList, new: &Value, old: &Value) -> Checked {
-        let warnings = if errors.is_empty() { (strategy.warnings_on_update)(new, old) } else { Vec::new() };
+    fn checked(
+        warnings: fn(&Value, &Value) -> Vec<String>,
+        errors: ErrorList,
+        new: &Value,
+        old: &Value,
+    ) -> Checked {
+        let warnings = if errors.is_empty() { warnings(new, old) } else { Vec::new() };
         Checked { errors, warnings }
     }
 
@@ -123,6 +131,8 @@ impl<'a> Rules<'a> {
             Source::Table(_) => &*self.kind.kind,
             Source::Definition(_) => object["kind"].as_str().unwrap_or_default(),
         };
-        invalid(&self.kind.group, kind, name, errors)
+        // Upstream's rules for Events call them by the group of the older ones.
+        let group = if self.kind.group == "events.k8s.io" { "" } else { &*self.kind.group };
+        invalid(group, kind, name, errors)
     }
 }

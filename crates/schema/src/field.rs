@@ -281,6 +281,9 @@ pub struct Cause {
     pub field: String,
 }
 
+/// More broken rules are not kept: an object has as many items as its sender likes, and nobody reads that far.
+const MAX_ERRORS: usize = 10_000;
+
 /// All broken rules of one object, in the order in which they were found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ErrorList(Vec<Error>);
@@ -293,7 +296,9 @@ impl ErrorList {
 
     /// Adds one error.
     pub fn push(&mut self, error: Error) {
-        self.0.push(error);
+        if self.0.len() < MAX_ERRORS {
+            self.0.push(error);
+        }
     }
 
     /// Whether no rule was broken.
@@ -336,7 +341,7 @@ impl ErrorList {
 
 impl Extend<Error> for ErrorList {
     fn extend<T: IntoIterator<Item = Error>>(&mut self, errors: T) {
-        self.0.extend(errors);
+        errors.into_iter().for_each(|error| self.push(error));
     }
 }
 
@@ -409,7 +414,7 @@ fn invisible(c: char) -> bool {
 }
 
 /// JSON as Go's `encoding/json` writes it: `<`, `>` and `&` escaped.
-fn go_json(value: &Value) -> String {
+pub(crate) fn go_json(value: &Value) -> String {
     value.to_string().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026")
 }
 

@@ -53,11 +53,21 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     super::options::check_field_manager(call, "CreateOptions")?;
     let mut object = call.decode_body()?;
     check_namespace(call, &mut object)?;
+    // Nobody owns what only the server writes.
+    wipe_system_fields(&mut object);
     let manager = call.manager();
     managed_fields::dedup_owner_references(call, &mut object);
     managed_fields::track_update(call, &json!({}), &mut object, &manager, "")?;
     let outcome = create_object(call, object, dry_run).await?;
     Ok(outcome.respond(call, StatusCode::CREATED))
+}
+
+/// Drops what a client may not say about a new object.
+pub(crate) fn wipe_system_fields(object: &mut Value) {
+    let metadata = meta_mut(object);
+    for field in SYSTEM_FIELDS {
+        metadata.remove(*field);
+    }
 }
 
 /// The object's namespace is the path's; it may say so or say nothing.
@@ -91,10 +101,7 @@ pub(crate) async fn create_object(
             ..ApiError::bad_request("resourceVersion should not be set on objects to be created")
         });
     }
-    let meta_map = meta_mut(&mut object);
-    for field in SYSTEM_FIELDS {
-        meta_map.remove(*field);
-    }
+    wipe_system_fields(&mut object);
     let kind = ObjectKind::of(&call.kind);
     let name = meta(&object, "name").to_owned();
     if call.kind.custom.as_ref().is_some_and(|handler| handler.definition().is_terminating()) {
@@ -104,6 +111,10 @@ pub(crate) async fn create_object(
     admission::admit(&Attributes::create(call, kind, &name, dry_run), &mut object).await?;
     call.convert_to_storage(&mut object);
     let rules = call.rules()?;
+    if call.kind.kind == "Job" && call.kind.group == "batch" && !says_labels(call) {
+        // Preparation gives it its template's, with what is generated there.
+        set_meta(&mut object, "labels", Value::Null);
+    }
     if call.kind.kind == "CertificateSigningRequest" {
         sign_with_requester(call, &mut object);
     }
@@ -136,6 +147,12 @@ pub(crate) async fn create_object(
     let outcome = commit_new(call, &mut object, generated.then_some(prefix.as_str()), dry_run).await;
     reservation.finish();
     outcome
+}
+
+/// Whether the body gives the object labels of its own, not those that are its defaults.
+fn says_labels(call: &Call) -> bool {
+    let body = crate::codec::parse(&call.body, &call.headers);
+    body.is_ok_and(|body| body["metadata"]["labels"].as_object().is_some_and(|labels| !labels.is_empty()))
 }
 
 /// A certificate signing request says who made it, and nobody can say otherwise.

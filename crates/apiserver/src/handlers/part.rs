@@ -47,7 +47,7 @@ pub(crate) async fn change(call: &Call, fields: &Fields) -> Result<Response<Body
             (None, Some(patch)) => {
                 let patched = patch.apply(call, old, ty)?;
                 codec::normalise(&call.kind, patched.clone(), codec::strictness(&call.query))
-                    .map_err(|error| patch.invalid(&call.kind, &patched, &error))?
+                    .map_err(|error| patch.invalid(&patched, &error))?
                     .value
             }
             (None, None) => {

@@ -13,7 +13,6 @@ use super::update::{Change, Part, Reviewed, change_object, check_name};
 use crate::body::Body;
 use crate::call::{Call, invalid};
 use crate::codec;
-use crate::kind::Kind;
 use crate::managed_fields;
 use crate::object::{meta, set_meta};
 use crate::status::ApiError;
@@ -23,7 +22,13 @@ const CUSTOM_MEDIA_TYPES: &[&str] =
     &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
 
 /// A parsed patch that is not an apply.
-pub(crate) enum Patch {
+pub(crate) struct Patch {
+    form: Form,
+    /// What is given twice in it, where that is refused.
+    repeated: Vec<String>,
+}
+
+enum Form {
     Json(Value),
     Merge(Value),
     Strategic(Value),
@@ -39,72 +44,95 @@ pub(crate) fn parse(call: &Call, ty: Option<&Type>) -> Result<Option<Patch>, Api
     let unsupported =
         || ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type").about("", "", "");
     let strictness = codec::strictness(&call.query);
-    let (patch, repeated) = match media {
+    let (form, mut repeated) = match media {
         "application/json-patch+json" => {
             let (value, repeated) =
                 patch::parse_json(&call.body).map_err(|error| patch_error(call, error))?;
-            (Patch::Json(value), repeated)
+            (Form::Json(value), repeated)
         }
         "application/merge-patch+json" => {
             let (value, repeated) =
                 patch::parse_merge(&call.body).map_err(|error| patch_error(call, error))?;
-            (Patch::Merge(value), repeated)
+            (Form::Merge(value), repeated)
         }
         // Custom resources have no merge keys; upstream does not list the type for them either.
         "application/strategic-merge-patch+json" if ty.is_some() => {
             let (value, repeated) =
                 patch::parse_strategic(&call.body).map_err(|error| patch_error(call, error))?;
-            (Patch::Strategic(value), repeated)
+            (Form::Strategic(value), repeated)
         }
         "application/apply-patch+yaml" => return Ok(None),
         _ => return Err(unsupported()),
     };
     match strictness {
-        Strictness::Strict if !repeated.is_empty() => {
-            return Err(strict_error(&repeated));
-        }
-        Strictness::Warn => repeated.into_iter().for_each(|text| call.warn(text)),
-        _ => {}
+        Strictness::Strict => {}
+        Strictness::Warn => repeated.drain(..).for_each(|text| call.warn(text)),
+        Strictness::Ignore => repeated.clear(),
     }
-    Ok(Some(patch))
+    Ok(Some(Patch { form, repeated }))
 }
 
 impl Patch {
     /// The patched tree, not yet checked against any type.
     pub fn apply(&self, call: &Call, object: &Value, ty: Option<&Type>) -> Result<Value, ApiError> {
-        match (self, ty) {
-            (Self::Json(operations), _) => patch::json(object, operations),
-            (Self::Merge(patch), _) | (Self::Strategic(patch), None) => patch::merge(object, patch),
-            (Self::Strategic(patch), Some(ty)) => patch::strategic(object, patch, ty),
+        match (&self.form, ty) {
+            (Form::Json(operations), _) => patch::json(object, operations),
+            (Form::Merge(patch), _) | (Form::Strategic(patch), None) => patch::merge(object, patch),
+            (Form::Strategic(patch), Some(ty)) => patch::strategic(object, patch, ty),
         }
         .map_err(|error| patch_error(call, error))
     }
 
+    /// The patched tree as an object of a type that is not the kind's own.
+    pub fn decode(&self, call: &Call, patched: Value, ty: &Type) -> Result<Value, ApiError> {
+        let read =
+            if self.is_strategic() { schema::decode::decode_patched } else { schema::decode::decode_value };
+        let strictness = codec::strictness(&call.query);
+        let decoded = read(patched.clone(), ty, strictness);
+        let decoded = decoded.map_err(|error| self.invalid(&patched, &error))?;
+        self.check_repeated(&patched)?;
+        decoded.warnings.into_iter().for_each(|text| call.warn(text));
+        Ok(decoded.value)
+    }
+
+    fn is_strategic(&self) -> bool {
+        matches!(self.form, Form::Strategic(_))
+    }
+
+    /// Refuses what is given twice, if nothing else was wrong.
+    fn check_repeated(&self, result: &Value) -> Result<(), ApiError> {
+        match self.repeated.is_empty() {
+            true => Ok(()),
+            false => Err(self.invalid(result, &DecodeError::Strict(Vec::new()))),
+        }
+    }
+
     /// What upstream quotes when the result is no object of the kind: the object, or for a strategic
     /// merge patch the patch in Go's notation.
-    pub fn invalid(&self, kind: &Kind, result: &Value, error: &DecodeError) -> ApiError {
-        let shown = match self {
-            Self::Strategic(patch) => schema::gotext::print(patch),
+    pub fn invalid(&self, result: &Value, error: &DecodeError) -> ApiError {
+        let shown = match &self.form {
+            Form::Strategic(patch) => schema::gotext::print(patch),
             _ => result.to_string(),
         };
-        if let DecodeError::Strict(fields) = error
-            && !kind.is_custom()
-        {
-            return strict_error(fields);
-        }
+        let why = match error {
+            DecodeError::Strict(fields) => {
+                let all = self.repeated.iter().chain(fields).cloned().collect();
+                DecodeError::Strict(all).to_string()
+            }
+            other => other.to_string(),
+        };
         let mut errors = ErrorList::new();
-        errors.push(Error::invalid(&Path::new("patch"), shown, error.to_string()));
+        errors.push(Error::invalid(&Path::new("patch"), shown, why));
         invalid("", "", "", &errors)
     }
-}
-
-fn strict_error(fields: &[String]) -> ApiError {
-    ApiError::bad_request(format!("strict decoding error: {}", fields.join(", ")))
 }
 
 fn patch_error(_call: &Call, error: PatchError) -> ApiError {
     match error {
         PatchError::BadRequest(message) => ApiError::bad_request(message),
+        PatchError::TooLarge(message) => {
+            ApiError::too_large(format!("Request entity too large: {message}")).about("", "", "")
+        }
         PatchError::Internal(message) => {
             ApiError { code: 500, reason: "".into(), ..ApiError::bad_request(message) }
         }
@@ -135,12 +163,16 @@ pub(crate) async fn patch(call: &Call, part: Part) -> Result<Response<Body>, Api
     let make = |old: &Value| {
         let patched = patch.apply(call, old, ty)?;
         let typed = check_type(call, &patch, &patched);
-        let decoded = match codec::normalise(&call.kind, patched, strictness) {
+        let normalise = if patch.is_strategic() { codec::normalise_patched } else { codec::normalise };
+        let decoded = match normalise(&call.kind, patched, strictness) {
             Ok(decoded) => decoded,
             // Made again, since only the refusal shows it.
-            Err(error) => return Err(patch.invalid(&call.kind, &patch.apply(call, old, ty)?, &error)),
+            Err(error) => return Err(patch.invalid(&patch.apply(call, old, ty)?, &error)),
         };
         typed?;
+        if !patch.repeated.is_empty() {
+            patch.check_repeated(&patch.apply(call, old, ty)?)?;
+        }
         if !warned.swap(true, std::sync::atomic::Ordering::Relaxed) {
             decoded.warnings.iter().for_each(|text| call.warn(text.clone()));
         }
@@ -166,19 +198,13 @@ fn check_type(call: &Call, patch: &Patch, patched: &Value) -> Result<(), ApiErro
     }
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     let why = codec::wrong_kind(&codec::Target::of(&call.kind), group, version, kind);
-    Err(patch.invalid(&call.kind, patched, &DecodeError::Type(why)))
+    Err(patch.invalid(patched, &DecodeError::Type(why)))
 }
 
 /// Answers a server-side apply, creating the object where it does not exist.
 async fn apply(call: &Call, part: Part, dry_run: bool) -> Result<Response<Body>, ApiError> {
-    let manager = call.query.text("fieldManager");
-    if manager.is_empty() {
-        let mut errors = ErrorList::new();
-        errors.push(Error::required(&Path::new("fieldManager"), "is required for apply patch"));
-        return Err(crate::call::invalid_options("PatchOptions", &errors));
-    }
-    let force = call.query.flag("force");
-    let config = parse_apply(call)?;
+    let (manager, force) = applier(call)?;
+    let config = parse_apply(call, &codec::Target::of(&call.kind))?;
     let exists = call.server.current(&call.kind, &call.info.namespace, &call.info.name).await?.is_some();
     if !exists {
         if part != Part::Main {
@@ -213,7 +239,19 @@ async fn apply(call: &Call, part: Part, dry_run: bool) -> Result<Response<Body>,
     Ok(change_object(call, &change).await?.respond(call, StatusCode::OK))
 }
 
-fn parse_apply(call: &Call) -> Result<Value, ApiError> {
+/// Who applies, and whether by force.
+pub(crate) fn applier(call: &Call) -> Result<(&str, bool), ApiError> {
+    let manager = call.query.text("fieldManager");
+    if manager.is_empty() {
+        let mut errors = ErrorList::new();
+        errors.push(Error::required(&Path::new("fieldManager"), "is required for apply patch"));
+        return Err(crate::call::invalid_options("PatchOptions", &errors));
+    }
+    Ok((manager, call.query.flag("force")))
+}
+
+/// Reads an applied configuration, which must be of the given kind.
+pub(crate) fn parse_apply(call: &Call, target: &codec::Target<'_>) -> Result<Value, ApiError> {
     let decoding = |why: &dyn std::fmt::Display| ApiError::bad_request(format!("error decoding YAML: {why}"));
     let config = match schema::decode::json_to_value(&call.body) {
         Ok(config) => config,
@@ -228,7 +266,7 @@ fn parse_apply(call: &Call) -> Result<Value, ApiError> {
     }
     let kind = config["kind"].as_str().unwrap_or_default();
     let api_version = config["apiVersion"].as_str().unwrap_or_default();
-    if kind != call.kind.kind || api_version != call.kind.api_version() {
+    if kind != target.kind || api_version != crate::kind::group_version(target.group, target.version) {
         let shown =
             if api_version.contains('/') { api_version.to_owned() } else { format!("/{api_version}") };
         return Err(ApiError::bad_request(format!("invalid object type: {shown}, Kind={kind}")));

@@ -1,7 +1,7 @@
 //! The scale subresource: `autoscaling/v1` Scale over any kind that has replicas.
 
 use http::{Response, StatusCode};
-use schema::decode::Strictness;
+use schema::apply::scale::Replicas;
 use schema::field::{Error, ErrorList, Path};
 use schema::types;
 use serde_json::{Map, Value, json};
@@ -35,34 +35,36 @@ pub(crate) async fn scale(call: &Call, paths: &ScalePaths) -> Result<Response<Bo
             let decoded =
                 codec::decode_as(&target, &call.body, &call.headers, codec::strictness(&call.query))?;
             let new = call.take_decoded(decoded);
-            change(call, paths, &|_| Ok(new.clone())).await
+            let manager = call.manager();
+            let make = |old: &Value| {
+                let mut new = new.clone();
+                managed_fields::track_named(call, old, &mut new, &manager, "scale", &target)?;
+                Ok(new)
+            };
+            change(call, paths, &make).await
         }
         _ => {
             let ty = types::of_kind("autoscaling", "v1", "Scale");
-            let Some(patch) = patch::parse(call, ty)? else { return apply(call, paths).await };
+            let Some(patch) = patch::parse(call, ty)? else { return apply(call, paths, &target).await };
+            let manager = call.manager();
             let make = |old: &Value| {
                 let patched = patch.apply(call, old, ty)?;
                 let Some(ty) = ty else { return Ok(patched) };
-                let decoded = schema::decode::decode_value(patched.clone(), ty, Strictness::Ignore);
-                Ok(decoded.map_err(|error| patch.invalid(&call.kind, &patched, &error))?.value)
+                let mut new = patch.decode(call, patched, ty)?;
+                managed_fields::track_named(call, old, &mut new, &manager, "scale", &target)?;
+                Ok(new)
             };
             change(call, paths, &make).await
         }
     }
 }
 
-/// An apply of a Scale sets the replicas, and owns them.
-async fn apply(call: &Call, paths: &ScalePaths) -> Result<Response<Body>, ApiError> {
-    let decoded = schema::decode::yaml_to_value(&call.body)
-        .map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let replicas = decoded["spec"]["replicas"].clone();
-    let make = |old: &Value| {
-        let mut new = old.clone();
-        if !replicas.is_null() {
-            new["spec"]["replicas"] = replicas.clone();
-        }
-        Ok(new)
-    };
+/// An apply of a Scale owns the replicas, if it sets them.
+async fn apply(call: &Call, paths: &ScalePaths, target: &Target<'_>) -> Result<Response<Body>, ApiError> {
+    let (manager, force) = patch::applier(call)?;
+    let config = patch::parse_apply(call, target)?;
+    let make =
+        |old: &Value| managed_fields::apply_named(call, Some(old), &config, manager, force, "scale", target);
     change(call, paths, &make).await
 }
 
@@ -70,16 +72,23 @@ type Make<'a> = &'a (dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync);
 
 async fn change(call: &Call, paths: &ScalePaths, make: Make<'_>) -> Result<Response<Body>, ApiError> {
     let dry_run = call.dry_run()?;
-    let manager = call.manager();
+    let path: Vec<&str> = paths.spec_replicas.split('/').skip(1).collect();
+    let api_version = call.kind.api_version();
+    let replicas = Replicas { api_version: &api_version, path: &path };
     let apply = |old: &Value| {
-        let scale = make(&scale_of(paths, old))?;
+        let mut shown = scale_of(paths, old);
+        let owners = &old["metadata"]["managedFields"];
+        let shown_owners = replicas.to_scale(owners);
+        if !shown_owners.is_null() {
+            shown["metadata"]["managedFields"] = shown_owners;
+        }
+        let scale = make(&shown)?;
         check(call, &scale)?;
         let mut new = old.clone();
         let version = meta(&scale, "resourceVersion");
         set_meta(&mut new, "resourceVersion", if version.is_empty() { Value::Null } else { version.into() });
         set_pointer(&mut new, &paths.spec_replicas, json!(scale["spec"]["replicas"].as_i64().unwrap_or(0)));
-        managed_fields::track_update(call, old, &mut new, &manager, "scale")?;
-        forget_time(&mut new);
+        set_meta(&mut new, "managedFields", replicas.to_object(owners, &scale["metadata"]["managedFields"]));
         Ok(new)
     };
     let change = Change {
@@ -97,18 +106,6 @@ async fn change(call: &Call, paths: &ScalePaths, make: Make<'_>) -> Result<Respo
     };
     call.convert_from_storage(&mut object);
     Ok(respond(call, &scale_of(paths, &object)))
-}
-
-/// As upstream, whoever owns replicas through a Scale does so without a time.
-fn forget_time(object: &mut Value) {
-    for entry in object["metadata"]["managedFields"].as_array_mut().into_iter().flatten() {
-        if entry["subresource"] == "scale"
-            && entry["operation"] == "Update"
-            && let Some(fields) = entry.as_object_mut()
-        {
-            fields.remove("time");
-        }
-    }
 }
 
 impl View for ScalePaths {

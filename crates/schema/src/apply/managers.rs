@@ -23,10 +23,10 @@ pub(super) enum Operation {
 /// One manager's fields.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
-    manager: String,
-    operation: Operation,
-    api_version: String,
-    subresource: String,
+    pub(super) manager: String,
+    pub(super) operation: Operation,
+    pub(super) api_version: String,
+    pub(super) subresource: String,
     pub(super) time: Option<String>,
     pub(super) set: Set,
 }
@@ -104,7 +104,7 @@ impl Entry {
 
 /// All entries of an object.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Managers(Vec<Entry>);
+pub(super) struct Managers(pub(super) Vec<Entry>);
 
 impl Managers {
     /// The entries of a stored object; none if they cannot be read.

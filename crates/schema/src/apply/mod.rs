@@ -6,6 +6,7 @@
 //! apimachinery. Both expect objects as `decode` leaves them.
 
 mod managers;
+pub mod scale;
 mod set;
 mod typed;
 
@@ -92,14 +93,38 @@ fn conflict_message(conflicts: &[Conflict]) -> String {
     format!("Apply failed with {} conflicts: {}", conflicts.len(), lines.join("\n"))
 }
 
-/// The fields that an endpoint resets for most kinds: the main one leaves `status` alone where that
-/// is a subresource, `/status` everything but itself.
-pub fn ignored_fields(has_status: bool, subresource: &str) -> Set {
-    match subresource {
-        "status" => Set::of_fields(&[&["spec"], &["metadata", "labels"]]),
-        "" if has_status => Set::of_fields(&[&["status"]]),
-        _ => Set::default(),
-    }
+/// The fields that an endpoint resets, so that nobody owns them through it: the main one leaves
+/// `status` alone where that is a subresource, `/status` the spec; some kinds more. Upstream's
+/// `GetResetFields`.
+pub fn ignored_fields(group: &str, kind: &str, has_status: bool, subresource: &str) -> Set {
+    let paths: &[&[&str]] = match (group, kind, subresource) {
+        ("certificates.k8s.io", "CertificateSigningRequest", "") => &[&["spec"], &["status"]],
+        ("certificates.k8s.io", "CertificateSigningRequest", "status") => {
+            &[&["spec"], &["status", "conditions"]]
+        }
+        ("certificates.k8s.io", "CertificateSigningRequest", "approval") => {
+            &[&["spec"], &["status", "certificate"]]
+        }
+        ("", "Pod", "status") => {
+            &[&["spec"], &["metadata", "deletionTimestamp"], &["metadata", "ownerReferences"]]
+        }
+        ("apps", "Deployment", "status") => &[&["spec"], &["metadata", "labels"]],
+        ("networking.k8s.io", "ServiceCIDR", "status")
+        | (
+            "admissionregistration.k8s.io"
+            | "apiextensions.k8s.io"
+            | "apiregistration.k8s.io"
+            | "flowcontrol.apiserver.k8s.io"
+            | "resource.k8s.io"
+            | "storage.k8s.io",
+            _,
+            "status",
+        ) => &[&["spec"], &["metadata"]],
+        (_, _, "status") => &[&["spec"]],
+        (_, _, "") if has_status => &[&["status"]],
+        _ => &[],
+    };
+    Set::of_fields(paths)
 }
 
 /// Applies a configuration. Returns the merged object with its `managedFields`, still to be

@@ -3,7 +3,7 @@
 //! Follows `typed` of kubernetes-sigs/structured-merge-diff; what has no type is treated as its
 //! `__untyped_deduced_`: maps merge key by key, lists are atomic.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map as JsonMap, Value};
 
@@ -16,6 +16,8 @@ use crate::types::{Field, List, ListMerge, Shape, Type};
 pub(super) struct Slot<'t> {
     pub(super) ty: Option<&'t Type>,
     atomic: bool,
+    /// Whether the field merges although its type is atomic.
+    granular: bool,
 }
 
 /// How a value merges.
@@ -31,19 +33,21 @@ enum Form<'t> {
 
 impl<'t> Slot<'t> {
     pub(super) fn of(ty: &'t Type) -> Self {
-        Self { ty: Some(ty), atomic: false }
+        Self { ty: Some(ty), atomic: false, granular: false }
     }
 
     fn untyped() -> Self {
-        Self { ty: None, atomic: false }
+        Self { ty: None, atomic: false, granular: false }
     }
 
     fn form(&self) -> Form<'t> {
         match self.ty.map(Type::shape) {
             None | Some(Shape::Any | Shape::SchemaOr(_)) => Form::Deduced,
-            Some(Shape::Struct(s)) if self.atomic || s.atomic => Form::AtomicMap,
+            Some(Shape::Struct(s)) if self.atomic || s.atomic && !self.granular => Form::AtomicMap,
             Some(Shape::Map(m)) if self.atomic || m.atomic => Form::AtomicMap,
-            Some(Shape::Struct(_) | Shape::Map(_) | Shape::Raw) => Form::Map,
+            // Upstream holds the bytes and does not look into them.
+            Some(Shape::Raw) => Form::AtomicMap,
+            Some(Shape::Struct(_) | Shape::Map(_)) => Form::Map,
             Some(Shape::List(list)) if list.merge == ListMerge::Atomic || self.atomic => Form::AtomicList,
             Some(Shape::List(list)) => Form::List(list),
             Some(Shape::String(_) | Shape::Bytes) => Form::Scalar("string"),
@@ -60,11 +64,15 @@ impl<'t> Slot<'t> {
     fn field(&self, name: &str) -> Option<(Slot<'t>, bool)> {
         match self.ty.map(Type::shape) {
             Some(Shape::Struct(body)) => match body.field(name) {
-                Some(field) => Some((Slot { ty: Some(&*field.ty), atomic: field.atomic }, true)),
+                Some(field) => {
+                    // A PersistentVolume's claim is the only field of upstream's that is marked so.
+                    let granular = name == "claimRef";
+                    Some((Slot { ty: Some(&*field.ty), atomic: field.atomic, granular }, true))
+                }
                 None if body.preserve_unknown => Some((Slot::untyped(), false)),
                 None => None,
             },
-            Some(Shape::Map(map)) => Some((Slot { ty: Some(&*map.values), atomic: false }, false)),
+            Some(Shape::Map(map)) => Some((Slot::of(&map.values), false)),
             _ => Some((Slot::untyped(), false)),
         }
     }
@@ -148,7 +156,7 @@ pub(super) fn validate(value: &Value, slot: Slot<'_>, path: &mut String, errors:
                 match slot.field(name) {
                     Some((field, _)) => validate(child, field, path, errors),
                     None => {
-                        errors.push(format!("{path}: field not declared in schema"));
+                        complain(errors, path, "field not declared in schema".into());
                         path.truncate(length);
                         return;
                     }
@@ -160,7 +168,7 @@ pub(super) fn validate(value: &Value, slot: Slot<'_>, path: &mut String, errors:
             complain(errors, path, format!("expected map, got &{{{}}}", gotext::print(other)));
         }
         (Form::List(list), Value::Array(items)) => {
-            let mut seen: Vec<Element> = Vec::new();
+            let mut seen: BTreeSet<Element> = BTreeSet::new();
             for (i, item) in items.iter().enumerate() {
                 let element = match element_of(list, item) {
                     Ok(element) => element,
@@ -175,7 +183,7 @@ pub(super) fn validate(value: &Value, slot: Slot<'_>, path: &mut String, errors:
                 let length = path.len();
                 path.push_str(&element.to_string());
                 validate_item(item, items_of(list), path, length, errors);
-                seen.push(element);
+                seen.insert(element);
             }
         }
         (Form::AtomicList, Value::Array(items)) => {
@@ -196,7 +204,15 @@ pub(super) fn validate(value: &Value, slot: Slot<'_>, path: &mut String, errors:
     }
 }
 
+/// Complaints are worth their memory only as far as somebody reads them. Paths hold keys, which are as long as
+/// a client likes and would be repeated in every complaint about what is below them.
+const MAX_ERRORS: usize = 1_000;
+const MAX_REPEATED_PATH: usize = 16 << 10;
+
 fn complain(errors: &mut Vec<String>, path: &str, text: String) {
+    if errors.len() >= MAX_ERRORS || path.len() > MAX_REPEATED_PATH && !errors.is_empty() {
+        return;
+    }
     errors.push(if path.is_empty() { text } else { format!("{path}: {text}") });
 }
 
@@ -276,14 +292,19 @@ fn collect_fields(value: &Value, slot: Slot<'_>) -> Found {
             }
         }
         (Form::List(list), Value::Array(items)) => {
-            let elements: Vec<Element> =
-                items.iter().filter_map(|item| element_of(list, item).ok()).collect();
-            for (item, element) in items.iter().zip(&elements) {
-                let repeated = elements.iter().filter(|e| *e == element).nth(1).is_some();
-                let mut inner =
-                    if repeated { Found::default() } else { collect_fields(item, items_of(list)) };
+            let mut items_by_element: BTreeMap<Element, Vec<&Value>> = BTreeMap::new();
+            for item in items {
+                if let Ok(element) = element_of(list, item) {
+                    items_by_element.entry(element).or_default().push(item);
+                }
+            }
+            for (element, items) in items_by_element {
+                let mut inner = match items.as_slice() {
+                    [item] => collect_fields(item, items_of(list)),
+                    _ => Found::default(),
+                };
                 inner.own = true;
-                found.attach(element.clone(), inner);
+                found.attach(element, inner);
             }
         }
         (Form::Map | Form::List(_), Value::Null) => {}
@@ -508,29 +529,28 @@ fn merge_lists(list: &List, live: &[Value], config: &[Value]) -> Result<Vec<Valu
             .collect()
     };
     let (left, right) = (index(live)?, index(config)?);
-    let in_left = |element: &Element| left.contains(element);
-    let in_right = |element: &Element| right.contains(element);
-    let left_item = |element: &Element| {
-        let mut positions = left.iter().enumerate().filter(|(_, e)| *e == element).map(|(i, _)| i);
-        match (positions.next(), positions.next()) {
-            (Some(i), None) => Some(&live[i]),
-            // Items that the live list holds twice are replaced, not merged.
-            _ => None,
-        }
-    };
+    let mut by_element: BTreeMap<&Element, Option<&Value>> = BTreeMap::new();
+    for (element, item) in left.iter().zip(live) {
+        // Items that the live list holds twice are replaced, not merged.
+        by_element.entry(element).and_modify(|known| *known = None).or_insert(Some(item));
+    }
+    let configured: BTreeSet<&Element> = right.iter().collect();
+    let in_left = |element: &Element| by_element.contains_key(element);
+    let in_right = |element: &Element| configured.contains(element);
+    let left_item = |element: &Element| by_element.get(element).copied().flatten();
     let both = |element: &Element, config: &Value| match left_item(element) {
         Some(item) => merge(item, config, items_of(list)),
         None => Ok(Some(config.clone())),
     };
     let mut shared = right.iter().filter(|e| in_left(e));
     let mut next_shared = shared.next();
-    let mut done: Vec<&Element> = Vec::with_capacity(right.len());
+    let mut done: BTreeSet<&Element> = BTreeSet::new();
     let mut out = Vec::with_capacity(left.len().max(right.len()));
     let (mut l, mut r) = (0, 0);
     while l < left.len() || r < right.len() {
         if l < left.len() && r < right.len() {
             if left[l] == right[r] {
-                done.push(&right[r]);
+                done.insert(&right[r]);
                 out.extend(both(&right[r], &config[r])?);
                 (l, r) = (l + 1, r + 1);
                 next_shared = shared.next();
@@ -548,12 +568,12 @@ fn merge_lists(list: &List, live: &[Value], config: &[Value]) -> Result<Vec<Valu
                 l += 1;
                 continue;
             }
-            if done.contains(&&left[l]) {
+            if done.contains(&left[l]) {
                 l += 1;
             }
         }
         if r < right.len() {
-            done.push(&right[r]);
+            done.insert(&right[r]);
             out.extend(both(&right[r], &config[r])?);
             if next_shared == Some(&right[r]) {
                 next_shared = shared.next();

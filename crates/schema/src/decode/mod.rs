@@ -8,6 +8,7 @@
 
 mod duration;
 mod json;
+mod quantity;
 mod scan;
 mod tidy;
 mod time;
@@ -20,7 +21,7 @@ use serde_json::Value;
 
 use crate::types::Type;
 
-pub use tidy::tidy;
+pub use tidy::{tidy, tidy_stored};
 pub use type_meta::{TypeMeta, summarize, type_meta};
 pub use yaml::yaml_to_value;
 

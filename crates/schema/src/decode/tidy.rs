@@ -8,25 +8,35 @@ use crate::types::{Shape, Struct, Type};
 /// struct is empty, nothing where a list is. For objects that were decoded once and then changed by
 /// our own rules; unlike decoding, this neither checks kinds nor copies anything.
 pub fn tidy(value: &mut Value, ty: &Type) {
+    tidy_value(value, ty, false);
+}
+
+/// As [`tidy`]; moreover, lists and maps that Go always writes become null where they are empty, as
+/// they do in a store that holds protobuf.
+pub fn tidy_stored(value: &mut Value, ty: &Type) {
+    tidy_value(value, ty, true);
+}
+
+fn tidy_value(value: &mut Value, ty: &Type, stored: bool) {
     match (ty.shape(), value) {
         (Shape::Raw | Shape::Any | Shape::List(_) | Shape::Map(_), Value::Null) => {}
         (_, value @ Value::Null) => *value = ty.zero(),
-        (Shape::Struct(body), Value::Object(entries)) => tidy_struct(entries, body),
+        (Shape::Struct(body), Value::Object(entries)) => tidy_struct(entries, body, stored),
         (Shape::List(list), Value::Array(items)) => {
             if has_parts(&list.items) {
-                items.iter_mut().for_each(|item| tidy(item, &list.items));
+                items.iter_mut().for_each(|item| tidy_value(item, &list.items, stored));
             }
         }
         (Shape::Map(map), Value::Object(entries)) => {
             if has_parts(&map.values) {
-                entries.values_mut().for_each(|entry| tidy(entry, &map.values));
+                entries.values_mut().for_each(|entry| tidy_value(entry, &map.values, stored));
             }
         }
         (Shape::Quantity, Value::String(text)) => {
             if !super::typed::is_canonical_quantity(text)
-                && let Ok(quantity) = api::quantity::Quantity::parse(text)
+                && let Ok(std::borrow::Cow::Owned(canonical)) = super::quantity::canonical(text)
             {
-                *text = quantity.to_string();
+                *text = canonical;
             }
         }
         (Shape::SchemaOr(_), value) => tidy_schema(value),
@@ -34,12 +44,20 @@ pub fn tidy(value: &mut Value, ty: &Type) {
     }
 }
 
-fn tidy_struct(entries: &mut Map<String, Value>, body: &Struct) {
+fn tidy_struct(entries: &mut Map<String, Value>, body: &Struct, stored: bool) {
     entries.retain(|name, value| match body.field(name) {
         None => body.preserve_unknown,
         Some(_) if value.is_null() => false,
         Some(field) => {
-            tidy(value, &field.ty);
+            tidy_value(value, &field.ty, stored);
+            let empty = match value {
+                Value::Array(items) => items.is_empty(),
+                Value::Object(entries) => entries.is_empty() && matches!(field.ty.shape(), Shape::Map(_)),
+                _ => false,
+            };
+            if stored && empty {
+                *value = Value::Null;
+            }
             !field.omits(value)
         }
     });

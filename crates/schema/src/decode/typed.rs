@@ -354,8 +354,8 @@ impl<'a, 't, I: Input<'a>> Decoder<'t, I> {
         if is_canonical_quantity(text) {
             return Ok(Value::from(text));
         }
-        api::quantity::Quantity::parse(text)
-            .map(|q| Value::String(q.to_string()))
+        super::quantity::canonical(text)
+            .map(|text| Value::String(text.into_owned()))
             .map_err(|e| Stop::Unmarshaler(e.to_string()))
     }
 
@@ -495,7 +495,10 @@ fn store(object: &mut Map<String, Value>, field: &Field, value: Value, again: bo
         (Value::Object(new), Some(Value::Object(old))) => return old.extend(new),
         (value, _) => value,
     };
-    if !field.omits(&value) {
+    // Validation tells an empty list from none in these places; it is dropped when stored.
+    let kept = value.as_array().is_some_and(Vec::is_empty)
+        && ["[]v1.IngressRule", "[]v2.HPAScalingPolicy"].contains(&field.ty.go());
+    if kept || !field.omits(&value) {
         object.insert(field.name.clone(), value);
     } else if again {
         object.remove(&field.name);

@@ -31,6 +31,9 @@ pub fn replica_set(object: &mut Value) {
 
 /// DaemonSet.
 pub fn daemon_set(object: &mut Value) {
+    // Only upstream's internal type has this field; in v1 it is an annotation that is always there.
+    let annotations = object.filled("metadata").filled("annotations");
+    annotations.fill("deprecated.daemonset.template.generation", "0");
     let spec = object.filled("spec");
     let strategy = spec.filled("updateStrategy");
     strategy.fill("type", "RollingUpdate");

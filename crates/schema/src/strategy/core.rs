@@ -27,12 +27,20 @@ pub fn namespace_update(new: &mut Value, old: &Value) {
     prepare::keep(new, old, "spec");
 }
 
-/// A new Job selects its pods by its uid, unless the user takes care of the selector.
+/// A new Job selects its pods by its uid, unless the user takes care of the selector. Upstream, a
+/// Job without labels shares its template's, those that are generated included.
 pub fn job_create(job: &mut Value) {
     prepare::create(job);
-    if job["spec"]["manualSelector"] == true {
-        return;
+    if job["spec"]["manualSelector"] != true {
+        generate_selector(job);
     }
+    let labels = &job["spec"]["template"]["metadata"]["labels"];
+    if job["metadata"]["labels"].is_null() && labels.is_object() {
+        job["metadata"]["labels"] = labels.clone();
+    }
+}
+
+fn generate_selector(job: &mut Value) {
     let (name, uid) = (job["metadata"]["name"].clone(), job["metadata"]["uid"].clone());
     let template = object(object(job, "spec"), "template");
     let labels = object(object(template, "metadata"), "labels");

@@ -2,6 +2,7 @@
 //! validation, warnings. One row per kind; kinds without rules of their own get the generic row,
 //! which still validates metadata.
 
+mod certificates;
 mod core;
 mod pod;
 pub(crate) mod prepare;
@@ -40,6 +41,8 @@ pub struct Strategy {
     pub warnings: fn(&Value) -> Vec<String>,
     /// What the updating user should know although it is valid.
     pub warnings_on_update: fn(new: &Value, old: &Value) -> Vec<String>,
+    /// What the user who updates the status should know although it is valid.
+    pub warnings_on_status_update: fn(new: &Value, old: &Value) -> Vec<String>,
 }
 
 /// The row of a kind without rules of its own.
@@ -53,6 +56,7 @@ pub const GENERIC: Strategy = Strategy {
     validate_status_update: validate_metadata_update,
     warnings: |_| Vec::new(),
     warnings_on_update: |_, _| Vec::new(),
+    warnings_on_status_update: |_, _| Vec::new(),
 };
 
 static GENERIC_ROW: Strategy = GENERIC;

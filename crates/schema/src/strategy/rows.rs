@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use super::{GENERIC, Strategy, core, pod, prepare, service};
+use super::{GENERIC, Strategy, certificates, core, pod, prepare, service};
 use crate::cursor::Node;
 use crate::defaults;
 use crate::field::ErrorList;
 use crate::structural::crd;
 use crate::validation as rules;
 use crate::validation::core::{cluster, config, endpoints, limits, storage};
-use crate::validation::{apps, autoscaling, batch, policy};
+use crate::validation::{apps, autoscaling, batch, kind_warnings, policy};
 
 /// A rule for cursors as a rule for values.
 macro_rules! rule {
@@ -56,7 +56,7 @@ pub fn subresource_row(group: &str, kind: &str, subresource: &str) -> Option<&'s
         ..GENERIC
     };
     static APPROVAL: Strategy = Strategy {
-        prepare_update: prepare::keep_all_but_status,
+        prepare_update: certificates::approval_update,
         validate_update: change!(rules::certificates::signing_request_approval_update),
         ..GENERIC
     };
@@ -119,12 +119,15 @@ rows! {
             validate_update: change!(rules::pod::update),
             validate_status_update: change!(rules::pod::status_update),
             warnings: rule!(rules::warnings::pod),
-            warnings_on_update: change!(rules::warnings::pod_update),
+            warnings_on_status_update: change!(kind_warnings::pod_status),
+            ..GENERIC
         },
         "PodTemplate" => Strategy {
             default: defaults::core::pod_template,
             validate: rule!(apps::pod_template),
             validate_update: change!(apps::pod_template_update),
+            warnings: rule!(rules::warnings::workload),
+            warnings_on_update: change!(rules::warnings::workload_update),
             ..COUNTED_CONTENT
         },
         "ReplicationController" => Strategy {
@@ -145,14 +148,15 @@ rows! {
             validate_status_update: change!(rules::core::service::service_status_update),
             warnings: rule!(rules::warnings::service),
             warnings_on_update: |new, _| rules::warnings::service(&Node::root(new)),
+            warnings_on_status_update: change!(kind_warnings::load_balancer_status),
             ..GENERIC
         },
         "Endpoints" => Strategy {
             default: defaults::core::endpoints,
             validate: rule!(endpoints::endpoints),
             validate_update: change!(endpoints::endpoints_update),
-            warnings: rule!(rules::warnings::endpoints),
-            warnings_on_update: |new, _| rules::warnings::endpoints(&Node::root(new)),
+            warnings: rule!(kind_warnings::endpoints),
+            warnings_on_update: |new, _| kind_warnings::endpoints(&Node::root(new)),
             ..GENERIC
         },
         "Namespace" => Strategy {
@@ -169,12 +173,16 @@ rows! {
             validate: rule!(cluster::node),
             validate_update: change!(cluster::node_update),
             validate_status_update: change!(cluster::node_status_update),
+            warnings: rule!(kind_warnings::node),
+            warnings_on_update: |new, _| kind_warnings::node(&Node::root(new)),
             ..GENERIC
         },
         "Secret" => Strategy {
             default: defaults::core::secret, prepare_update: core::secret_update,
             validate: rule!(config::secret),
             validate_update: change!(config::secret_update),
+            warnings: rule!(kind_warnings::secret),
+            warnings_on_update: |new, _| kind_warnings::secret(&Node::root(new)),
             ..GENERIC
         },
         "ServiceAccount" => Strategy {
@@ -182,6 +190,8 @@ rows! {
             prepare_update: |new, _| core::service_account_prepare(new),
             validate: rule!(named_subdomain),
             validate_update: |new, old| both(new, old, named_subdomain),
+            warnings: rule!(kind_warnings::service_account),
+            warnings_on_update: change!(kind_warnings::service_account_update),
             ..GENERIC
         },
         "PersistentVolume" => Strategy {
@@ -191,6 +201,8 @@ rows! {
             prepare_status_update: core::persistent_volume_status_update,
             validate: rule!(rules::core::volumes::persistent_volume),
             validate_update: change!(rules::core::volumes::persistent_volume_update),
+            warnings: rule!(kind_warnings::volume),
+            warnings_on_update: |new, _| kind_warnings::volume(&Node::root(new)),
             ..GENERIC
         },
         "PersistentVolumeClaim" => Strategy {
@@ -200,8 +212,8 @@ rows! {
             validate: rule!(storage::claim),
             validate_update: change!(storage::claim_update),
             validate_status_update: change!(storage::claim_status_update),
-            warnings: rule!(rules::warnings::claim),
-            warnings_on_update: |new, _| rules::warnings::claim(&Node::root(new)),
+            warnings: rule!(kind_warnings::claim),
+            warnings_on_update: |new, _| kind_warnings::claim(&Node::root(new)),
             ..GENERIC
         },
         "ConfigMap" => Strategy {
@@ -263,8 +275,8 @@ rows! {
             validate: rule!(apps::stateful_set),
             validate_update: change!(apps::stateful_set_update),
             validate_status_update: change!(apps::stateful_set_status_update),
-            warnings: rule!(rules::warnings::workload),
-            warnings_on_update: change!(rules::warnings::workload_update),
+            warnings: rule!(kind_warnings::stateful_set),
+            warnings_on_update: change!(kind_warnings::stateful_set_update),
             ..COUNTED
         },
         "ControllerRevision" => Strategy {
@@ -288,7 +300,7 @@ rows! {
             validate: rule!(batch::cron_job),
             validate_update: change!(batch::cron_job_update),
             warnings: rule!(rules::warnings::named_workload),
-            warnings_on_update: change!(rules::warnings::workload_update),
+            warnings_on_update: change!(kind_warnings::cron_job_update),
             ..COUNTED
         },
     }
@@ -319,6 +331,8 @@ rows! {
             validate: rule!(rules::networking::ingress),
             validate_update: change!(rules::networking::ingress_update),
             validate_status_update: change!(rules::networking::ingress_status_update),
+            warnings: rule!(kind_warnings::ingress),
+            warnings_on_status_update: change!(kind_warnings::load_balancer_status),
             ..COUNTED
         },
         "IngressClass" => Strategy {
@@ -331,6 +345,8 @@ rows! {
             default: defaults::misc::network_policy,
             validate: rule!(rules::networking::network_policy),
             validate_update: change!(rules::networking::network_policy_update),
+            warnings: rule!(kind_warnings::network_policy),
+            warnings_on_update: |new, _| kind_warnings::network_policy(&Node::root(new)),
             ..COUNTED_SPEC
         },
         "ServiceCIDR" => Strategy {
@@ -346,6 +362,8 @@ rows! {
             prepare_update: core::endpoint_slice_update,
             validate: rule!(rules::discovery::endpoint_slice),
             validate_update: change!(rules::discovery::endpoint_slice_update),
+            warnings: rule!(kind_warnings::endpoint_slice),
+            warnings_on_update: |new, _| kind_warnings::endpoint_slice_update(&Node::root(new)),
             ..COUNTED_CONTENT
         },
     }
@@ -391,6 +409,8 @@ rows! {
         "CSIStorageCapacity" => Strategy {
             validate: rule!(rules::storage::csi_storage_capacity),
             validate_update: change!(rules::storage::csi_storage_capacity_update),
+            warnings: rule!(kind_warnings::storage_capacity),
+            warnings_on_update: |new, _| kind_warnings::storage_capacity(&Node::root(new)),
             ..GENERIC
         },
         "CSINode" => Strategy {
@@ -402,6 +422,8 @@ rows! {
             default: defaults::misc::storage_class,
             validate: rule!(rules::storage::storage_class),
             validate_update: change!(rules::storage::storage_class_update),
+            warnings: rule!(kind_warnings::storage_class),
+            warnings_on_update: |new, _| kind_warnings::storage_class(&Node::root(new)),
             ..GENERIC
         },
         "CSIDriver" => Strategy {
@@ -410,6 +432,10 @@ rows! {
             validate: rule!(rules::storage::csi_driver),
             validate_update: change!(rules::storage::csi_driver_update),
             warnings: rule!(rules::warnings::csi_driver),
+            warnings_on_update: |new, old| {
+                let changed = new["spec"]["tokenRequests"] != old["spec"]["tokenRequests"];
+                if changed { rules::warnings::csi_driver(&Node::root(new)) } else { Vec::new() }
+            },
             ..GENERIC
         },
         "VolumeAttachment" => Strategy {
@@ -490,12 +516,30 @@ rows! {
     "resource.k8s.io" {
         "ResourceClaim" => Strategy {
             default: defaults::misc::resource_claim,
+            validate: rule!(rules::devices::claim),
+            validate_update: change!(rules::devices::claim_update),
+            validate_status_update: change!(rules::devices::claim_status_update),
             prepare_status_update: prepare::keep_all_but_status_and_metadata,
             ..WITH_STATUS
         },
-        "ResourceClaimTemplate" => Strategy { default: defaults::misc::resource_claim_template, ..GENERIC },
-        "ResourceSlice" => COUNTED_SPEC,
-        "DeviceClass" => COUNTED_SPEC,
+        "ResourceClaimTemplate" => Strategy {
+            default: defaults::misc::resource_claim_template,
+            validate: rule!(rules::devices::claim_template),
+            validate_update: change!(rules::devices::claim_template_update),
+            ..GENERIC
+        },
+        "ResourceSlice" => Strategy {
+            validate: rule!(rules::devices::slice),
+            validate_update: change!(rules::devices::slice_update),
+            warnings: rule!(kind_warnings::resource_slice),
+            warnings_on_update: |new, _| kind_warnings::resource_slice(&Node::root(new)),
+            ..COUNTED_SPEC
+        },
+        "DeviceClass" => Strategy {
+            validate: rule!(rules::devices::class),
+            validate_update: change!(rules::devices::class_update),
+            ..COUNTED_SPEC
+        },
     }
     "authentication.k8s.io" {
         "TokenRequest" => Strategy { default: defaults::misc::token_request, ..GENERIC },
@@ -527,6 +571,8 @@ rows! {
         "RuntimeClass" => Strategy {
             validate: rule!(rules::scheduling::runtime_class),
             validate_update: change!(rules::scheduling::runtime_class_update),
+            warnings: rule!(kind_warnings::runtime_class),
+            warnings_on_update: |new, _| kind_warnings::runtime_class(&Node::root(new)),
             ..GENERIC
         },
     }
@@ -539,6 +585,8 @@ rows! {
     }
     "certificates.k8s.io" {
         "CertificateSigningRequest" => Strategy {
+            prepare_update: certificates::update,
+            prepare_status_update: certificates::status_update,
             validate: rule!(rules::certificates::signing_request),
             validate_update: change!(rules::certificates::signing_request_update),
             validate_status_update: change!(rules::certificates::signing_request_status_update),

@@ -166,6 +166,47 @@ pub fn canonical_cidr(node: &Node, errs: &mut ErrorList) {
     }
 }
 
+/// A CIDR block as it was written.
+pub struct Cidr {
+    /// The address, with bits behind the prefix.
+    pub address: std::net::IpAddr,
+    /// How many bits name the network.
+    pub prefix: u32,
+    /// How well the address is formed.
+    pub strictness: Strictness,
+}
+
+impl Cidr {
+    /// Whether bits behind the prefix are set.
+    pub fn has_host_bits(&self) -> bool {
+        host_bits(self.address, self.prefix) != 0
+    }
+
+    /// The network in canonical form.
+    pub fn network(&self) -> String {
+        let host = host_bits(self.address, self.prefix);
+        let network: std::net::IpAddr = match self.address {
+            std::net::IpAddr::V4(ip) => {
+                (u32::from(ip) & !u32::try_from(host).unwrap_or(0)).to_be_bytes().into()
+            }
+            std::net::IpAddr::V6(ip) => (u128::from(ip) & !host).to_be_bytes().into(),
+        };
+        format!("{network}/{}", self.prefix)
+    }
+
+    /// The network of this one address.
+    pub fn single(&self) -> String {
+        format!("{}/{}", self.address, if self.address.is_ipv6() { 128 } else { 32 })
+    }
+}
+
+/// Parses as sloppily as Go once did.
+pub fn parse_cidr(text: &str) -> Option<Cidr> {
+    let (ip, length) = text.split_once('/')?;
+    let (address, strictness) = parse_ip(ip)?;
+    Some(Cidr { address, prefix: parse_prefix(ip, length)?, strictness })
+}
+
 fn parse_prefix(ip: &str, length: &str) -> Option<u32> {
     let max = if ip.contains(':') { 128 } else { 32 };
     let digits = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());

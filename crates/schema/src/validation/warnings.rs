@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{format, rules};
+use super::{format, kind_warnings, rules};
 use crate::cursor::Node;
 use crate::field::{Path, quote};
 
@@ -54,9 +54,9 @@ const DEPRECATED_VOLUMES: [(&str, &str, &str); 9] = [
 ];
 
 /// The texts, each once said where it arose.
-type Warnings = Vec<String>;
+pub(super) type Warnings = Vec<String>;
 
-fn warn(warnings: &mut Warnings, path: &Path<'_>, text: impl std::fmt::Display) {
+pub(super) fn warn(warnings: &mut Warnings, path: &Path<'_>, text: impl std::fmt::Display) {
     warnings.push(format!("{path}: {text}"));
 }
 
@@ -81,17 +81,11 @@ pub fn pod(object: &Node) -> Warnings {
     warnings
 }
 
-/// A changed Pod.
-pub fn pod_update(new: &Node, _old: &Node) -> Warnings {
-    let mut warnings = Vec::new();
-    template_into(new, false, &mut warnings);
-    warnings
-}
-
 /// A new controller of pods whose name becomes part of theirs.
 pub fn named_workload(object: &Node) -> Warnings {
     let mut warnings = Vec::new();
     host_name(object, "Pod names and hostnames", &mut warnings);
+    job_into(object, &mut warnings);
     template_into(&pod_template(object), true, &mut warnings);
     warnings
 }
@@ -99,8 +93,21 @@ pub fn named_workload(object: &Node) -> Warnings {
 /// A new controller of pods.
 pub fn workload(object: &Node) -> Warnings {
     let mut warnings = Vec::new();
+    job_into(object, &mut warnings);
     template_into(&pod_template(object), true, &mut warnings);
     warnings
+}
+
+/// The spec of a Job, or of a CronJob's jobs.
+fn job_into(object: &Node, warnings: &mut Warnings) {
+    let spec = object.at("spec");
+    let job = if spec.at("jobTemplate").is_set() { spec.at("jobTemplate").at("spec") } else { spec };
+    let indexed = job.at("completionMode").str() == "Indexed";
+    if indexed && job.at("completions").i64() > 100_000 && job.at("parallelism").i64() > 10_000 {
+        let text = "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than \
+                    10^4, Kubernetes might not be able to track completedIndexes when a big number of indexes fail";
+        warn(warnings, job.path(), text);
+    }
 }
 
 /// A changed controller of pods: only if there is a new generation.
@@ -114,6 +121,10 @@ pub fn workload_update(new: &Node, old: &Node) -> Warnings {
 
 fn pod_template<'a>(object: &Node<'a>) -> Node<'a> {
     let spec = object.at("spec");
+    if !spec.is_set() {
+        // A PodTemplate.
+        return object.at("template");
+    }
     let job = spec.at("jobTemplate");
     if job.is_set() { job.at("spec").at("template") } else { spec.at("template") }
 }
@@ -171,7 +182,7 @@ fn template_into(object: &Node, is_template: bool, warnings: &mut Warnings) {
     spec.at("hostAliases").items().for_each(|alias| ip_into(&alias.at("ip"), warnings));
 }
 
-fn deprecated_label(key: &str) -> Option<&'static str> {
+pub(super) fn deprecated_label(key: &str) -> Option<&'static str> {
     DEPRECATED_LABELS.iter().find(|(label, _)| *label == key).map(|(_, message)| *message)
 }
 
@@ -275,6 +286,17 @@ fn ports(spec: &Node, warnings: &mut Warnings) {
     let mut taken: BTreeMap<(i64, &str), Vec<Node>> = BTreeMap::new();
     let ports: Vec<Node> = all_containers(spec).into_iter().flat_map(|c| c.at("ports").items()).collect();
     for port in &ports {
+        if !port.at("hostIP").is_empty() && port.at("hostPort").i64() == 0 {
+            let text = |field| port.at(field).str();
+            let number = port.at("containerPort").i64();
+            let shown = format!(
+                "hostIP set without hostPort: {{Name:{} HostPort:0 ContainerPort:{number} Protocol:{} HostIP:{}}}",
+                text("name"),
+                text("protocol"),
+                text("hostIP")
+            );
+            warn(warnings, port.path(), shown);
+        }
         let host = |port: &Node| (port.at("hostIP").str().to_owned(), port.at("hostPort").i64());
         let (ip, number) = host(port);
         let others = taken.entry((port.at("containerPort").i64(), port.at("protocol").str())).or_default();
@@ -309,7 +331,7 @@ fn ports(spec: &Node, warnings: &mut Warnings) {
     }
 }
 
-fn ip_into(ip: &Node, warnings: &mut Warnings) {
+pub(super) fn ip_into(ip: &Node, warnings: &mut Warnings) {
     let Some((parsed, strictness)) = rules::parse_ip(ip.str()) else { return };
     let (shown, canonical) = (quote(ip.str()), quote(&parsed.to_string()));
     if strictness != rules::Strictness::Strict {
@@ -320,17 +342,10 @@ fn ip_into(ip: &Node, warnings: &mut Warnings) {
     }
 }
 
-fn claim_spec_into(spec: &Node, warnings: &mut Warnings) {
+pub(super) fn claim_spec_into(spec: &Node, warnings: &mut Warnings) {
     for list in ["requests", "limits"] {
         fractional(&spec.at("resources").at(list).key("storage"), warnings);
     }
-}
-
-/// A new or changed claim.
-pub fn claim(object: &Node) -> Warnings {
-    let mut warnings = Vec::new();
-    claim_spec_into(&object.at("spec"), &mut warnings);
-    warnings
 }
 
 /// A new or changed Service.
@@ -363,19 +378,18 @@ pub fn service(object: &Node) -> Warnings {
             "spec.externalIPs is deprecated and may no longer be implemented in some clusters".to_owned(),
         );
     }
+    kind_warnings::load_balancer_into(&spec, &mut warnings);
     if !external.is_empty() && by_name {
         warnings.push("spec.externalIPs is ignored when spec.type is \"ExternalName\"".to_owned());
+    }
+    if !spec.at("externalName").is_empty() && !by_name {
+        warnings.push("spec.externalName is ignored when spec.type is not \"ExternalName\"".to_owned());
     }
     if spec.at("trafficDistribution").str() == "PreferClose" {
         let text = "spec.trafficDistribution: \"PreferClose\" is deprecated; use \"PreferSameZone\"";
         warnings.push(text.to_owned());
     }
     warnings
-}
-
-/// New or changed Endpoints.
-pub fn endpoints(_object: &Node) -> Warnings {
-    vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()]
 }
 
 /// A new ResourceQuota whose requests exceed its limits.

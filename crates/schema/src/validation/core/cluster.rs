@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{format, labels, metadata, pod, resources, rules};
+use serde_json::Value;
+
+use super::super::{format, internal, labels, metadata, pod, resources, rules};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList};
 
@@ -117,8 +119,10 @@ fn taints(object: &Node, errs: &mut ErrorList) {
             pod::taint_effect(&taint.at("effect"), errs);
         }
         if !seen.insert((taint.at("effect").str(), taint.at("key").str())) {
-            let mut error = Error::duplicate(taint.path(), taint.to_value());
-            error.detail = "taints must be unique by key and effect pair".to_owned();
+            let mut error = Error::duplicate(taint.path(), Value::Null);
+            let shown = internal::compact("Taint", &taint.to_value());
+            error.value = None;
+            error.detail = format!("{shown}: taints must be unique by key and effect pair");
             errs.push(error);
         }
     }

@@ -111,7 +111,7 @@ pub fn claim_update(new: &Node, old: &Node) -> ErrorList {
         }
     }
     if munged != before {
-        let difference = diff::unified(&before, &munged);
+        let difference = diff::unified("PersistentVolumeClaimSpec", &before, &munged);
         errs.push(spec.forbidden(format!(
             "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n{difference}"
         )));
@@ -149,14 +149,38 @@ pub fn claim_status_update(new: &Node, old: &Node) -> ErrorList {
     for (_, capacity) in new.at("status").at("capacity").entries() {
         basic(&capacity, &mut errs);
     }
+    let resizes = new.at("status").at("allocatedResourceStatuses");
+    for (name, state) in resizes.entries() {
+        claim_resource(name, &resizes, &mut errs);
+        if !RESIZE_STATES.contains(&state.str()) {
+            errs.push(Error::not_supported(resizes.path(), name, &RESIZE_STATES));
+        }
+    }
     for (name, quantity) in new.at("status").at("allocatedResources").entries() {
-        basic(&quantity, &mut errs);
-        if resources::is_native(name) && name != "storage" {
-            let at = new.at("status").at("allocatedResources");
-            errs.push(Error::not_supported(at.path(), name, &["storage"]));
+        let before = errs.len();
+        claim_resource(name, &new.at("status").at("allocatedResources"), &mut errs);
+        if errs.len() == before {
+            basic(&quantity, &mut errs);
         }
     }
     errs
+}
+
+/// As upstream orders them in its message.
+const RESIZE_STATES: [&str; 5] = [
+    "ControllerResizeInProgress",
+    "ControllerResizeInfeasible",
+    "NodeResizeInProgress",
+    "NodeResizeInfeasible",
+    "NodeResizePending",
+];
+
+/// Of a claim's resources, only storage is resized, and what others name with a domain.
+fn claim_resource(name: &str, at: &Node, errs: &mut ErrorList) {
+    errs.extend(super::super::format::label_key(name).into_iter().map(|m| at.invalid_as(name, m)));
+    if resources::is_native(name) && name != "storage" {
+        errs.push(Error::not_supported(at.path(), name, &["storage"]));
+    }
 }
 
 fn basic(quantity: &Node, errs: &mut ErrorList) {

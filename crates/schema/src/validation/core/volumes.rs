@@ -186,7 +186,7 @@ pub fn persistent_volume_update(new: &Node, old: &Node) -> ErrorList {
         csi.remove("controllerExpandSecretRef");
     }
     if now != was {
-        let difference = diff::unified(&was, &now);
+        let difference = diff::unified("PersistentVolumeSource", &was, &now);
         errs.push(
             spec.at("persistentvolumesource")
                 .forbidden(format!("spec.persistentvolumesource is immutable after creation\n{difference}")),

@@ -3,7 +3,7 @@
 //! Source: `pkg/apis/core/validation`. The order of the rules is upstream's, since messages list
 //! errors in it.
 
-mod affinity;
+pub(super) mod affinity;
 mod annotations;
 mod containers;
 mod env;

@@ -48,7 +48,7 @@ pub fn update(new: &Node, old: &Node) -> ErrorList {
     only_deleted_gates(&spec.at("schedulingGates"), &old_spec.at("schedulingGates"), &mut errs);
     let munged = with_changeable_from(&spec, &old_spec, &mut errs);
     if munged != old_spec.to_value() {
-        let difference = diff::unified(&old_spec.to_value(), &munged);
+        let difference = diff::unified("PodSpec", &old_spec.to_value(), &munged);
         errs.push(
             spec.forbidden(format!("pod updates may not change fields other than {UPDATABLE}\n{difference}")),
         );
@@ -297,7 +297,7 @@ pub fn ephemeral_containers_update(new: &Node, old: &Node) -> ErrorList {
                 list.forbidden(format!("existing ephemeral containers \"{name}\" may not be removed\n")),
             ),
             Some(now) if now.value() != before.value() => {
-                let difference = diff::unified(&before.to_value(), &now.to_value());
+                let difference = diff::unified("EphemeralContainer", &before.to_value(), &now.to_value());
                 let detail =
                     format!("existing ephemeral containers \"{name}\" may not be changed\n{difference}");
                 errs.push(list.forbidden(detail));
@@ -334,7 +334,7 @@ pub fn resize(new: &Node, old: &Node) -> ErrorList {
     }
     let before = old.at("spec").to_value();
     if munged != before {
-        let difference = diff::unified(&before, &munged);
+        let difference = diff::unified("PodSpec", &before, &munged);
         errs.push(spec.forbidden(format!("only cpu and memory resources are mutable\n{difference}")));
     }
     errs
