@@ -11,8 +11,10 @@ use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle};
 use super::{DecodeError, MAX_KEPT_DEPTH};
 use crate::gotext;
 
-/// Values that a document may hold with its aliases written out.
+/// Values that a document may hold with its aliases written out; long texts count as several.
 const MAX_VALUES: usize = 1_000_000;
+/// How many bytes of a text count as a value.
+const BYTES_PER_VALUE: usize = 64;
 
 /// Reads the first document of a YAML text as JSON values; of keys given twice, the last counts.
 pub fn yaml_to_value(bytes: &[u8]) -> Result<Value, DecodeError> {
@@ -191,10 +193,14 @@ fn key_text(key: &Value) -> Result<String, String> {
     }
 }
 
+/// How much a copy of a value counts.
 fn count(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(count).sum::<usize>(),
-        Value::Object(entries) => 1 + entries.values().map(count).sum::<usize>(),
+        Value::Object(entries) => {
+            1 + entries.iter().map(|(key, value)| key.len() / BYTES_PER_VALUE + count(value)).sum::<usize>()
+        }
+        Value::String(text) => 1 + text.len() / BYTES_PER_VALUE,
         _ => 1,
     }
 }
@@ -309,6 +315,8 @@ mod tests {
             let refs = vec![format!("*a{}", i - 1); 10].join(", ");
             text.push_str(&format!("a{i}: &a{i} [{refs}]\n"));
         }
+        assert!(yaml_to_value(text.as_bytes()).unwrap_err().to_string().contains("excessive aliasing"));
+        let text = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), vec!["*a"; 1_000].join(", "));
         assert!(yaml_to_value(text.as_bytes()).unwrap_err().to_string().contains("excessive aliasing"));
     }
 }

@@ -1,6 +1,7 @@
 //! JSON patch (RFC 6902), merge patch (RFC 7396) and strategic merge patch, with upstream's
 //! complaints.
 
+mod limits;
 mod strategic;
 
 use serde_json::Value;
@@ -19,6 +20,9 @@ pub enum PatchError {
     /// 422: the patch does not fit the object.
     #[error("{0}")]
     Unprocessable(String),
+    /// 413: there is more to do than upstream does at once.
+    #[error("{0}")]
+    TooLarge(String),
     /// 500: upstream calls it an internal error, though the patch is to blame.
     #[error("{0}")]
     Internal(String),
@@ -28,6 +32,7 @@ pub enum PatchError {
 pub fn json(document: &Value, operations: &Value) -> Result<Value, PatchError> {
     let mut patched = document.clone();
     let operations = operations.as_array().map_or(&[][..], Vec::as_slice);
+    let mut limits = limits::Limits::of(operations)?;
     let parse = |operation: &Value| serde_json::from_value::<json_patch::PatchOperation>(operation.clone());
     for operation in operations {
         // Upstream checks the form of all operations before it carries out the first.
@@ -36,6 +41,7 @@ pub fn json(document: &Value, operations: &Value) -> Result<Value, PatchError> {
     for operation in operations {
         let operation = from_the_end(&patched, operation);
         let operation = parse(&operation).map_err(|e| PatchError::BadRequest(e.to_string()))?;
+        limits.check(&patched, &operation)?;
         json_patch::patch(&mut patched, &[operation])
             .map_err(|e| PatchError::Unprocessable(e.to_string()))?;
     }

@@ -4,6 +4,8 @@
 //! Follows `k8s.io/apimachinery/pkg/util/strategicpatch` step by step, since clients depend on the
 //! order of lists that it leaves behind.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Map, Value};
 
 use super::PatchError;
@@ -119,7 +121,8 @@ fn retain_keys(original: &mut Object, patch: &mut Object) -> Result<(), PatchErr
     let Some(keys) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
     let invalid = || PatchError::BadRequest("invalid patch format of retainKeys".into());
     let Value::Array(keys) = keys else { return Err(invalid()) };
-    let retained = |name: &str| keys.iter().any(|k| k.as_str() == Some(name));
+    let keys: BTreeSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+    let retained = |name: &str| keys.contains(name);
     for (key, value) in patch.iter() {
         if !value.is_null() && !key.starts_with(DELETE_FROM) && !key.starts_with(SET_ORDER) && !retained(key)
         {
@@ -212,6 +215,23 @@ fn key_value<'v>(item: &'v Value, merge_key: Option<&str>) -> Result<&'v Value, 
     }
 }
 
+/// A key as a text by which it is found: lists are as long as a client likes, too long to compare
+/// every item with every other.
+fn key_text(key: &Value) -> String {
+    key.to_string()
+}
+
+/// Where the keys of a list first occur.
+fn places(items: &[Value], merge_key: Option<&str>) -> BTreeMap<String, usize> {
+    let mut places = BTreeMap::new();
+    for (place, item) in items.iter().enumerate() {
+        if let Ok(key) = key_value(item, merge_key) {
+            places.entry(key_text(key)).or_insert(place);
+        }
+    }
+    places
+}
+
 fn merge_list(
     original: Vec<Value>,
     patch: Vec<Value>,
@@ -224,7 +244,8 @@ fn merge_list(
     }
     if element_kind(&original, &patch)? != "object" {
         if deletes {
-            return Ok(original.into_iter().filter(|item| !patch.contains(item)).collect());
+            let deleted = places(&patch, None);
+            return Ok(original.into_iter().filter(|item| !deleted.contains_key(&key_text(item))).collect());
         }
         let merged = deduplicated(original.iter().chain(&patch).cloned().collect());
         let (in_patch, others) = partition(merged, &patch, None)?;
@@ -236,16 +257,20 @@ fn merge_list(
     };
     let (original, patch) = apply_item_directives(original, patch, merge_key)?;
     let mut merged = original.clone();
+    let mut known = places(&merged, Some(merge_key));
     for item in &patch {
-        let key = key_value(item, Some(merge_key))?;
-        match merged.iter_mut().find(|old| old.get(merge_key) == Some(key)) {
+        let key = key_text(key_value(item, Some(merge_key))?);
+        match known.get(&key).and_then(|place| merged.get_mut(*place)) {
             Some(slot) => {
                 let (Value::Object(old), Value::Object(new)) = (slot.take(), item.clone()) else {
                     return Err(bad_arg("map", item));
                 };
                 *slot = Value::Object(merge_map(old, new, items)?);
             }
-            None => merged.push(item.clone()),
+            None => {
+                known.insert(key, merged.len());
+                merged.push(item.clone());
+            }
         }
     }
     let (in_patch, others) = partition(merged, &patch, Some(merge_key))?;
@@ -260,12 +285,12 @@ fn apply_item_directives(
 ) -> Result<(Vec<Value>, Vec<Value>), PatchError> {
     let mut replace = false;
     let mut plain = Vec::new();
+    let mut deleted = BTreeSet::new();
     for item in patch {
         match item.get(PATCH) {
             None => plain.push(item),
             Some(Value::String(directive)) if directive == "delete" => {
-                let key = key_value(&item, Some(merge_key))?;
-                original.retain(|old| old.get(merge_key) != Some(key));
+                deleted.insert(key_text(key_value(&item, Some(merge_key))?));
             }
             Some(Value::String(directive)) if directive == "replace" => replace = true,
             Some(Value::String(directive)) if directive == "merge" => {
@@ -275,6 +300,9 @@ fn apply_item_directives(
             }
             Some(_) => return Err(bad_patch_type(item.as_object().unwrap_or(&Object::new()))),
         }
+    }
+    if !deleted.is_empty() {
+        original.retain(|old| old.get(merge_key).is_none_or(|key| !deleted.contains(&key_text(key))));
     }
     Ok(if replace { (Vec::new(), plain) } else { (original, plain) })
 }
@@ -300,15 +328,26 @@ fn element_kind(original: &[Value], patch: &[Value]) -> Result<&'static str, Pat
 
 /// Upstream's deduplication: a duplicate's place is taken by the last item.
 fn deduplicated(mut items: Vec<Value>) -> Vec<Value> {
+    let mut texts: Vec<String> = items.iter().map(key_text).collect();
+    let mut places: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+    for (place, text) in texts.iter().enumerate() {
+        places.entry(text.clone()).or_default().insert(place);
+    }
     let mut i = 0;
     while i < items.len() {
-        let mut j = i + 1;
-        while j < items.len() {
-            if items[i] == items[j] {
-                items.swap_remove(j);
-            } else {
-                j += 1;
+        while let Some(again) = places.get(&texts[i]).and_then(|at| at.range(i + 1..).next().copied()) {
+            let last = items.len() - 1;
+            if let Some(at) = places.get_mut(&texts[i]) {
+                at.remove(&again);
             }
+            if again != last
+                && let Some(at) = places.get_mut(&texts[last])
+            {
+                at.remove(&last);
+                at.insert(again);
+            }
+            items.swap_remove(again);
+            texts.swap_remove(again);
         }
         i += 1;
     }
@@ -322,9 +361,9 @@ fn partition(
     merge_key: Option<&str>,
 ) -> Result<(Vec<Value>, Vec<Value>), PatchError> {
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
+    let wanted = places(by, merge_key);
     for item in items {
-        let key = key_value(&item, merge_key)?;
-        let found = by.iter().any(|other| key_value(other, merge_key).is_ok_and(|k| k == key));
+        let found = wanted.contains_key(&key_text(key_value(&item, merge_key)?));
         if found { inside.push(item) } else { outside.push(item) }
     }
     Ok((inside, outside))
@@ -338,16 +377,16 @@ fn in_server_order(
     server_order: &[Value],
     merge_key: Option<&str>,
 ) -> Vec<Value> {
-    let place = |order: &[Value], item: &Value| {
-        let key = key_value(item, merge_key).ok()?;
-        order.iter().position(|other| key_value(other, merge_key).is_ok_and(|k| k == key))
+    let (patch_order, server_order) = (places(patch_order, merge_key), places(server_order, merge_key));
+    let place = |order: &BTreeMap<String, usize>, item: &Value| {
+        order.get(&key_text(key_value(item, merge_key).ok()?)).copied()
     };
-    patch.sort_by_key(|item| place(patch_order, item));
-    server.sort_by_key(|item| place(server_order, item));
+    patch.sort_by_cached_key(|item| place(&patch_order, item));
+    server.sort_by_cached_key(|item| place(&server_order, item));
     let mut all = Vec::with_capacity(patch.len() + server.len());
     let (mut patch, mut server) = (patch.into_iter().peekable(), server.into_iter().peekable());
     while let (Some(left), Some(right)) = (server.peek(), patch.peek()) {
-        let server_first = match (place(server_order, left), place(server_order, right)) {
+        let server_first = match (place(&server_order, left), place(&server_order, right)) {
             (Some(left), Some(right)) => left < right,
             _ => false,
         };

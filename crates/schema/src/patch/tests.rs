@@ -143,3 +143,27 @@ proptest! {
         prop_assert_eq!(&strategic(&once, &patch, deployment()).unwrap(), &once);
     }
 }
+
+#[test]
+fn copies_and_moves_do_not_grow_without_bound() {
+    let document = json!({"a": "x".repeat(1_000), "b": {"c": {}}});
+    let double = json!({"op": "copy", "from": "", "path": "/b/c/again"});
+    let error = json(&document, &Value::Array(vec![double.clone(); 200])).err();
+    assert!(error.as_ref().unwrap().to_string().starts_with("Unable to complete the copy"), "{error:?}");
+    let deeper = json!([{"op": "add", "path": "/x", "value": {"y": 1}},
+        {"op": "move", "from": "/b", "path": "/x/b"}, {"op": "move", "from": "/x", "path": "/b"}]);
+    let deeper = Value::Array(vec![deeper.as_array().unwrap().clone(); 600].concat());
+    assert_eq!(json(&document, &deeper).err(), Some(PatchError::Unprocessable("exceeded max depth".into())));
+    let many = Value::Array(vec![double; 10_001]);
+    let text = "The allowed maximum operations in a JSON patch is 10000, got 10001";
+    assert_eq!(json(&document, &many).err(), Some(PatchError::TooLarge(text.into())));
+}
+
+#[test]
+fn long_lists_merge_in_reasonable_time() {
+    let items = |from: usize| (from..from + 60_000).map(|i| json!(format!("f/{i}"))).collect::<Vec<_>>();
+    let current = json!({"metadata": {"finalizers": items(0)}});
+    let patch = json!({"metadata": {"finalizers": items(30_000)}});
+    let merged = strategic(&current, &patch, deployment()).unwrap();
+    assert_eq!(merged["metadata"]["finalizers"].as_array().map(Vec::len), Some(90_000));
+}

@@ -83,7 +83,7 @@ fn signer_name(signer: &Node, errs: &mut ErrorList) {
 }
 
 fn conditions(list: &Node, errs: &mut ErrorList) {
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
     for condition in list.items() {
         let (kind, status) = (condition.at("type"), condition.at("status"));
         rules::not_empty(&kind, errs);
@@ -101,10 +101,9 @@ fn conditions(list: &Node, errs: &mut ErrorList) {
             let detail = "Approved and Denied conditions are mutually exclusive";
             errs.push(list.invalid_as(kind.str(), detail));
         }
-        if seen.contains(&kind.str()) {
+        if !seen.insert(kind.str()) {
             errs.push(kind.duplicate());
         }
-        seen.push(kind.str());
     }
 }
 
@@ -138,10 +137,11 @@ fn issued_fault(encoded: &str) -> Option<String> {
 fn update(new: &Node, old: &Node, approval: bool, certificate: bool) -> ErrorList {
     let mut errs = signing_request(new);
     let (now, before) = (new.at("status").at("certificate"), old.at("status").at("certificate"));
-    if now.str() != before.str() && issued_fault(before.str()).is_none() {
-        if let Some(why) = issued_fault(now.str()) {
-            errs.push(Error::invalid(now.path(), "<certificate data>", why));
-        }
+    if now.str() != before.str()
+        && issued_fault(before.str()).is_none()
+        && let Some(why) = issued_fault(now.str())
+    {
+        errs.push(Error::invalid(now.path(), "<certificate data>", why));
     }
     let of = |object: &Node, kind: &str| -> Vec<serde_json::Value> {
         let all = object.at("status").at("conditions").items();

@@ -62,7 +62,7 @@ fn parameters(parameters: &Node, may_be_empty: bool, errs: &mut ErrorList) {
 }
 
 fn topologies(list: &Node, errs: &mut ErrorList) {
-    let mut seen = Vec::new();
+    let mut seen = BTreeSet::new();
     for term in list.items() {
         let expressions = term.at("matchLabelExpressions");
         let mut keys = BTreeSet::new();
@@ -77,10 +77,9 @@ fn topologies(list: &Node, errs: &mut ErrorList) {
                 errs.push(expression.at("key").duplicate());
             }
         }
-        if seen.contains(&expressions.to_value()) {
+        if !seen.insert(expressions.to_value().to_string()) {
             errs.push(Error::duplicate(expressions.path(), ""));
         }
-        seen.push(expressions.to_value());
     }
 }
 

@@ -104,13 +104,12 @@ fn review_versions(versions: &Node<'_>, recognized_version: bool, errs: &mut Err
     if versions.is_empty() {
         return errs.push(versions.required(""));
     }
-    let mut seen = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
     for version in versions.items() {
-        if seen.contains(&version.str()) {
+        if !seen.insert(version.str()) {
             errs.push(version.invalid_str("duplicate version"));
             continue;
         }
-        seen.push(version.str());
         errs.extend(format::dns1035_label(version.str()).into_iter().map(|m| version.invalid_str(m)));
     }
     if recognized_version && !REVIEW_VERSIONS.iter().any(|version| seen.contains(version)) {

@@ -78,14 +78,12 @@ pub fn job_status_update(new: &Node, old: &Node) -> ErrorList {
 }
 
 fn uncounted(pods: &Node, errs: &mut ErrorList) {
-    let mut seen = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
     for uid in ["succeeded", "failed"].iter().flat_map(|list| pods.at(list).items()) {
         if uid.is_empty() {
             errs.push(uid.invalid_str("must not be empty"));
-        } else if seen.contains(&uid.str()) {
+        } else if !seen.insert(uid.str()) {
             errs.push(uid.duplicate());
-        } else {
-            seen.push(uid.str());
         }
     }
 }

@@ -109,7 +109,7 @@ fn only_added_tolerations(new: &Node, old: &Node, errs: &mut ErrorList) {
 }
 
 fn only_deleted_gates(new: &Node, old: &Node, errs: &mut ErrorList) {
-    let before: Vec<&str> = old.items().map(|gate| gate.at("name").str()).collect();
+    let before: std::collections::BTreeSet<&str> = old.items().map(|gate| gate.at("name").str()).collect();
     for name in new.items().map(|gate| gate.at("name")).filter(|name| !before.contains(&name.str())) {
         let detail = format!("only deletion is allowed, but found new scheduling gate '{}'", name.str());
         errs.push(name.forbidden(detail));

@@ -1,0 +1,74 @@
+//! What a JSON patch may make of an object: a few `copy` operations could otherwise make it as large, and a
+//! few `move` operations as deep, as one likes.
+
+use json_patch::PatchOperation;
+use serde_json::Value;
+
+use super::PatchError;
+
+/// Upstream's limit of the operations.
+const MAX_OPERATIONS: usize = 10_000;
+/// Upstream's limit of what all `copy` operations together may add, in bytes of JSON.
+const MAX_COPIED: usize = 3 << 20;
+/// How deep values may be put while a patch goes on; what is left at the end is held to less.
+const MAX_DEPTH: usize = 500;
+/// How many values may be looked at for that.
+const MAX_VISITS: usize = 10_000_000;
+
+/// What the operations of one patch have used.
+pub(super) struct Limits {
+    copied: usize,
+    visits: usize,
+}
+
+impl Limits {
+    /// The limits of a patch that is about to begin.
+    pub fn of(operations: &[Value]) -> Result<Self, PatchError> {
+        let many = operations.len();
+        if many > MAX_OPERATIONS {
+            return Err(PatchError::TooLarge(format!(
+                "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {many}"
+            )));
+        }
+        Ok(Self { copied: 0, visits: 0 })
+    }
+
+    /// Accounts for an operation before it is carried out.
+    pub fn check(&mut self, document: &Value, operation: &PatchOperation) -> Result<(), PatchError> {
+        let placed = match operation {
+            PatchOperation::Add(add) => Some(&add.value),
+            PatchOperation::Replace(replace) => Some(&replace.value),
+            PatchOperation::Move(moved) => document.pointer(moved.from.as_str()),
+            PatchOperation::Copy(copy) => document.pointer(copy.from.as_str()),
+            PatchOperation::Remove(_) | PatchOperation::Test(_) => None,
+        };
+        let Some(placed) = placed else { return Ok(()) };
+        if let PatchOperation::Copy(_) = operation {
+            self.copied += placed.to_string().len();
+            if self.copied > MAX_COPIED {
+                return Err(PatchError::Unprocessable(format!(
+                    "Unable to complete the copy, the accumulated size increase of copy is {}, exceeding the limit {MAX_COPIED}",
+                    self.copied
+                )));
+            }
+        }
+        let above = operation.path().as_str().matches('/').count();
+        let depth = above.saturating_add(self.depth(placed));
+        if depth > MAX_DEPTH || self.visits > MAX_VISITS {
+            return Err(PatchError::Unprocessable("exceeded max depth".into()));
+        }
+        Ok(())
+    }
+
+    fn depth(&mut self, value: &Value) -> usize {
+        self.visits += 1;
+        if self.visits > MAX_VISITS {
+            return 0;
+        }
+        match value {
+            Value::Array(items) => 1 + items.iter().map(|item| self.depth(item)).max().unwrap_or(0),
+            Value::Object(entries) => 1 + entries.values().map(|entry| self.depth(entry)).max().unwrap_or(0),
+            _ => 0,
+        }
+    }
+}
