@@ -226,6 +226,14 @@ fn clauses(accept: &str) -> Vec<Clause<'_>> {
     clauses
 }
 
+/// The media type among `offered` that an `Accept` header likes best; an absent one takes the first.
+pub(crate) fn best<'a>(headers: &HeaderMap, offered: &[&'a str]) -> Option<&'a str> {
+    let accept =
+        headers.get(ACCEPT).and_then(|value| value.to_str().ok()).filter(|accept| !accept.is_empty());
+    let fits = |clause: &Clause<'_>| offered.iter().find(|media_type| clause.fits(media_type)).copied();
+    clauses(accept.unwrap_or("*/*")).iter().find_map(fits)
+}
+
 /// More clauses than any client sends.
 const CLAUSES_MAX: usize = 64;
 

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
 };
 use http::{Response, StatusCode};
 use schema::structural::openapi::Document as Edition;
@@ -16,15 +16,33 @@ use serde_json::{Map, Value, json};
 use crate::body::Body;
 use crate::discovery::hash;
 use crate::kind::{Group, Registry, Version, group_version};
+use crate::negotiate;
 use crate::query::Query;
 use crate::status::ApiError;
 
+mod gnostic;
 mod parameters;
 mod paths;
 mod schemas;
 mod swagger;
 
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// What documents are offered as: first JSON, then protobuf by its name and by the one it had, which
+/// is no media type.
+type MediaTypes = [&'static str; 3];
+
+const JSON: &str = "application/json";
+
+const V2: MediaTypes = [
+    JSON,
+    "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v2@v1.0+protobuf",
+];
+
+const V3: MediaTypes = [
+    JSON,
+    "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
+    "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
+];
 
 /// The OpenAPI documents of one registry.
 pub struct OpenApi {
@@ -32,6 +50,7 @@ pub struct OpenApi {
     /// By path below `/openapi/v3/`.
     v3: BTreeMap<String, Document>,
     v2: OnceLock<Bytes>,
+    v2_protobuf: OnceLock<Bytes>,
 }
 
 struct Document {
@@ -148,7 +167,7 @@ impl OpenApi {
                 add(path, &identity, Source::Version(group.clone(), version.clone()));
             }
         }
-        OpenApi { registry_hash: hash(all.as_bytes()), v3, v2: OnceLock::new() }
+        OpenApi { registry_hash: hash(all.as_bytes()), v3, v2: OnceLock::new(), v2_protobuf: OnceLock::new() }
     }
 
     /// `/openapi/v3`: where each document is, with a hash that clients cache by.
@@ -164,12 +183,23 @@ impl OpenApi {
         json!({"paths": paths})
     }
 
-    fn swagger(&self) -> &Bytes {
-        self.v2.get_or_init(|| {
-            let documents = self.v3.values().map(|document| document.value(Edition::V2));
-            swagger::merge(documents).into()
-        })
+    fn swagger(&self, media_type: &str) -> &Bytes {
+        let json = || {
+            self.v2.get_or_init(|| {
+                let documents = self.v3.values().map(|document| document.value(Edition::V2));
+                swagger::merge(documents).into()
+            })
+        };
+        match media_type {
+            JSON => json(),
+            _ => self.v2_protobuf.get_or_init(|| gnostic::v2_document(&parse(json())).into()),
+        }
     }
+}
+
+/// A document of our own making.
+fn parse(json: &Bytes) -> Value {
+    serde_json::from_slice(json).unwrap_or_default()
 }
 
 impl Document {
@@ -221,20 +251,23 @@ pub(crate) async fn respond(
             Some(Ok(response))
         }
         "/openapi/v2" => {
-            if !accepts_json(headers) {
+            let Some(media_type) = media_type(headers, V2) else {
                 return Some(Ok(empty(StatusCode::NOT_ACCEPTABLE)));
-            }
+            };
             let etag = format!("\"{}\"", api.registry_hash);
             if let Some(unchanged) = not_modified(headers, &etag) {
                 return Some(Ok(unchanged));
             }
-            Some(made(move || api.swagger().clone(), etag).await)
+            Some(made(move || api.swagger(media_type).clone(), media_type, etag).await)
         }
         _ => {
             let path = path.strip_prefix("/openapi/v3/")?.to_owned();
             let known = match api.v3.get(&path) {
                 Some(document) => document.hash.clone(),
                 None => return Some(Ok(empty(StatusCode::NOT_FOUND))),
+            };
+            let Some(media_type) = media_type(headers, V3) else {
+                return Some(Ok(empty(StatusCode::NOT_ACCEPTABLE)));
             };
             let wanted = query.text("hash");
             if !wanted.is_empty() && wanted != known {
@@ -246,7 +279,11 @@ pub(crate) async fn respond(
             }
             let named = !wanted.is_empty();
             let answer = made(
-                move || api.v3.get(&path).map(|document| document.bytes().clone()).unwrap_or_default(),
+                move || {
+                    let json = api.v3.get(&path).map(|document| document.bytes().clone()).unwrap_or_default();
+                    if media_type == JSON { json } else { gnostic::v3_document(&parse(&json)).into() }
+                },
+                media_type,
                 etag,
             );
             Some(answer.await.map(|mut response| {
@@ -261,12 +298,13 @@ pub(crate) async fn respond(
 /// Makes the document on a thread where it may take its time.
 async fn made(
     make: impl FnOnce() -> Bytes + Send + 'static,
+    media_type: &'static str,
     etag: String,
 ) -> Result<Response<Body>, ApiError> {
     let bytes = tokio::task::spawn_blocking(make).await.map_err(ApiError::internal)?;
     let mut response = Response::new(Body::full(bytes));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, JSON);
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(ETAG, etag);
@@ -274,12 +312,12 @@ async fn made(
     Ok(response)
 }
 
-fn accepts_json(headers: &HeaderMap) -> bool {
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("*/*");
-    accept.split(',').any(|clause| {
-        let media = clause.split(';').next().unwrap_or_default().trim();
-        matches!(media, "" | "*/*" | "application/*" | "application/json")
-    })
+/// How a client wants a document; protobuf goes by its proper name.
+fn media_type(headers: &HeaderMap, offered: MediaTypes) -> Option<&'static str> {
+    match negotiate::best(headers, &offered)? {
+        JSON => Some(JSON),
+        _ => Some(offered[1]),
+    }
 }
 
 fn not_modified(headers: &HeaderMap, etag: &str) -> Option<Response<Body>> {
