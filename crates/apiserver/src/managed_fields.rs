@@ -2,11 +2,12 @@
 
 use schema::apply::{self, ApplyError, ApplyRequest, Set, Update};
 use schema::decode::Strictness;
-use schema::types::Type;
+use schema::types::{self, Type};
 use serde_json::Value;
 
 use crate::call::Call;
 use crate::codec::{self, Target};
+use crate::convert;
 use crate::kind::Kind;
 use crate::object::{meta, set_meta};
 use crate::status::ApiError;
@@ -60,6 +61,26 @@ pub(crate) fn track_named(
     Ok(())
 }
 
+/// Whether a built-in kind has several versions.
+fn has_versions(kind: &Kind) -> bool {
+    !kind.is_custom() && ["HorizontalPodAutoscaler", "Event"].contains(&&*kind.kind)
+}
+
+/// An object of such a kind in another of its versions, and its type there.
+fn in_version(kind: &Kind, object: &Value, version: &str) -> Option<(Value, &'static Type)> {
+    let convert = match &*kind.kind {
+        "Event" => convert::EVENTS_TO_CORE,
+        _ => convert::HPA_V1_TO_V2,
+    };
+    let (group, name) = version.rsplit_once('/').unwrap_or(("", version));
+    let ty = types::of_kind(group, name, &kind.kind)?;
+    let mut object = object.clone();
+    let is_stored = ["v1", "autoscaling/v2"].contains(&version);
+    (if is_stored { convert.to_storage } else { convert.from_storage })(&mut object);
+    schema::decode::tidy(&mut object, ty);
+    Some((object, ty))
+}
+
 fn track(
     kind: &Kind,
     old: &Value,
@@ -72,6 +93,7 @@ fn track(
     let ignored = ignored_fields(kind, subresource);
     let now = base::clock::rfc3339(base::clock::now());
     let exists = old.as_object().is_some_and(|fields| !fields.is_empty());
+    let to_version = |object: &Value, version: &str| in_version(kind, object, version);
     let update = Update {
         live: exists.then_some(old),
         ty,
@@ -80,6 +102,7 @@ fn track(
         subresource,
         ignored: &ignored,
         now: &now,
+        convert: has_versions(kind).then_some(&to_version),
     };
     apply::track_update(new, &update);
 }
@@ -115,6 +138,7 @@ pub(crate) fn apply_named(
         let merged = schema::patch::merge(old.unwrap_or(&empty), config);
         return merged.map_err(|error| ApiError::bad_request(error.to_string()));
     };
+    let to_version = |object: &Value, version: &str| in_version(&call.kind, object, version);
     let request = ApplyRequest {
         live: old,
         patch: config.clone(),
@@ -125,6 +149,7 @@ pub(crate) fn apply_named(
         force,
         ignored: &ignored_fields(&call.kind, subresource),
         now: &base::clock::rfc3339(base::clock::now()),
+        convert: has_versions(&call.kind).then_some(&to_version),
     };
     apply::apply(&request).map_err(apply_error)
 }

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
+use super::changes::Changes;
 use super::set::{Element, Set, fields_hold, path_text};
 use super::typed::Comparison;
 use super::{Conflict, set_managed_fields};
@@ -144,32 +145,36 @@ impl Managers {
     }
 
     pub(super) fn all_fields(&self) -> Set {
-        self.0.iter().fold(Set::default(), |all, entry| all.union(&entry.set))
+        let mut all = Set::default();
+        self.0.iter().for_each(|entry| all.absorb(&entry.set));
+        all
     }
 
     /// Takes from all but one manager what changed. Without `force`, nothing is taken and the
     /// conflicts are returned if others own changed fields.
-    pub(super) fn yield_to(&mut self, own: &Entry, comparison: &Comparison, force: bool) -> Vec<Conflict> {
-        let changed = comparison.modified.union(&comparison.added);
+    pub(super) fn yield_to(&mut self, own: &Entry, changes: &Changes, force: bool) -> Vec<Conflict> {
         if !force {
-            let conflicts = self.conflicts(own, &changed);
+            let conflicts = self.conflicts(own, changes);
             if !conflicts.is_empty() {
                 return conflicts;
             }
         }
         for entry in self.0.iter_mut().filter(|e| !e.is_same(own)) {
-            entry.set = entry.set.difference(&changed).difference(&comparison.removed);
+            let seen = changes.in_version(&entry.api_version);
+            let changed = seen.modified.union(&seen.added);
+            entry.set = entry.set.difference(&changed).difference(&seen.removed);
         }
         self.0.retain(|e| !e.set.is_empty());
         Vec::new()
     }
 
-    fn conflicts(&self, own: &Entry, changed: &Set) -> Vec<Conflict> {
+    fn conflicts(&self, own: &Entry, changes: &Changes) -> Vec<Conflict> {
         let mut others: Vec<&Entry> = self.0.iter().filter(|e| !e.is_same(own)).collect();
         others.sort_by_key(|e| e.describe());
         let mut conflicts = Vec::new();
         for entry in others {
-            for path in entry.set.intersection(changed).paths() {
+            let seen = changes.in_version(&entry.api_version);
+            for path in entry.set.intersection(&seen.modified.union(&seen.added)).paths() {
                 conflicts.push(Conflict { manager: entry.describe(), field: path_text(&path) });
             }
         }
@@ -206,7 +211,7 @@ impl Managers {
             let bucket = buckets.iter_mut().find(|b| b.api_version == entry.api_version);
             match bucket {
                 Some(bucket) if excess > 0 => {
-                    bucket.set = bucket.set.union(&entry.set);
+                    bucket.set.absorb(&entry.set);
                     bucket.manager = ANCIENT_CHANGES.into();
                     bucket.subresource = String::new();
                     bucket.time = entry.time;
@@ -278,6 +283,10 @@ pub(super) fn only_time_changes(entries: &mut Value, own: &Entry, changes: &Comp
     let mut found = None;
     for (i, entry) in list.iter().enumerate() {
         let text = |name: &str| entry[name].as_str().unwrap_or_default();
+        // In another version, the fields may have other names.
+        if text("apiVersion") != own.api_version {
+            return false;
+        }
         let is_own = text("manager") == own.manager
             && text("operation") == "Update"
             && text("apiVersion") == own.api_version

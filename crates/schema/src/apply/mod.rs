@@ -5,6 +5,7 @@
 //! changed. Follows `merge.Updater` of structured-merge-diff and `util/managedfields` of
 //! apimachinery. Both expect objects as `decode` leaves them.
 
+mod changes;
 mod managers;
 pub mod scale;
 mod set;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 use crate::decode;
 use crate::types::Type;
 
+use changes::Changes;
 use managers::{Entry, Managers, Operation};
 use typed::Slot;
 
@@ -45,7 +47,13 @@ pub struct ApplyRequest<'a> {
     pub ignored: &'a Set,
     /// The time, RFC 3339 in UTC with whole seconds.
     pub now: &'a str,
+    /// For kinds of several versions.
+    pub convert: Option<ConvertTo<'a>>,
 }
+
+/// Converts an object of the request's version into the version named, and says its type. Owners
+/// know fields by the names of the version in which they wrote.
+pub type ConvertTo<'a> = &'a dyn Fn(&Value, &str) -> Option<(Value, &'static Type)>;
 
 /// A field that somebody else owns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,7 +213,10 @@ fn merge(
         merged = prune(merged, &managers, &last.set, slot);
     }
     let comparison = typed::compare(live, &merged, slot).without(request.ignored);
-    let conflicts = managers.yield_to(&own, &comparison, force);
+    let changes = Changes::new(comparison, request.api_version, &managers, request.convert, |convert| {
+        (convert(live), convert(&merged))
+    });
+    let conflicts = managers.yield_to(&own, &changes.without(request.ignored), force);
     if !conflicts.is_empty() {
         return Err(ApplyError::Conflicts(conflicts));
     }
@@ -284,6 +295,8 @@ pub struct Update<'a> {
     pub ignored: &'a Set,
     /// The time, RFC 3339 in UTC with whole seconds.
     pub now: &'a str,
+    /// For kinds of several versions.
+    pub convert: Option<ConvertTo<'a>>,
 }
 
 /// Records in `new` that the manager changed what differs from the live object: replaces
@@ -326,7 +339,10 @@ pub fn track_update(new: &mut Value, update: &Update<'_>) {
         return;
     }
     let mut managers = Managers::parse(&base).unwrap_or_default();
-    record_changes(&mut managers, comparison, entry, update.now);
+    let changes = Changes::new(comparison, update.api_version, &managers, update.convert, |convert| {
+        (convert(live), convert(new))
+    });
+    record_changes(&mut managers, &changes.without(update.ignored), entry, update.now);
     managers.cap();
     managers.write(new);
 }
@@ -341,15 +357,15 @@ fn record(
     now: &str,
 ) {
     let comparison = managers::without_stripped(typed::compare(old, new, slot)).without(ignored);
-    record_changes(managers, comparison, entry, now);
+    record_changes(managers, &Changes::of_one(comparison), entry, now);
 }
 
-fn record_changes(managers: &mut Managers, comparison: typed::Comparison, mut entry: Entry, now: &str) {
+fn record_changes(managers: &mut Managers, changes: &Changes, mut entry: Entry, now: &str) {
     // Upstream records the operation under a name of its own first, so that the writer's earlier
     // entry yields like anybody's; then the two become one.
     let nobody = Entry::new("current-operation", Operation::Update, "", "");
-    managers.yield_to(&nobody, &comparison, true);
-    entry.set = comparison.modified.union(&comparison.added);
+    managers.yield_to(&nobody, changes, true);
+    entry.set = changes.own.modified.union(&changes.own.added);
     if !entry.set.is_empty() {
         entry.time = Some(now.to_string());
         managers.join(entry);

@@ -234,15 +234,16 @@ impl Set {
     /// Paths in either.
     pub fn union(&self, other: &Self) -> Self {
         let mut union = self.clone();
-        union.members.extend(other.members.iter().cloned());
-        for (element, child) in &other.children {
-            let merged = match union.children.get(element) {
-                Some(own) => own.union(child),
-                None => child.clone(),
-            };
-            union.children.insert(element.clone(), merged);
-        }
+        union.absorb(other);
         union
+    }
+
+    /// Adds the paths of another set.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        self.members.extend(other.members.iter().cloned());
+        for (element, child) in &other.children {
+            self.children.entry(element.clone()).or_default().absorb(child);
+        }
     }
 
     /// Paths in both.

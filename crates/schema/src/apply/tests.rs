@@ -39,6 +39,7 @@ impl World {
             force,
             ignored: &Set::default(),
             now: NOW,
+            convert: None,
         };
         let merged = apply(&request)?;
         self.live = Some(decode_value(merged, self.ty, Strictness::Strict).unwrap().value);
@@ -56,6 +57,7 @@ impl World {
             subresource: "",
             ignored: &Set::default(),
             now: NOW,
+            convert: None,
         };
         track_update(&mut new, &update);
         self.live = Some(decode_value(new, self.ty, Strictness::Strict).unwrap().value);

@@ -22,15 +22,11 @@ fn tidy_value(value: &mut Value, ty: &Type, stored: bool) {
         (Shape::Raw | Shape::Any | Shape::List(_) | Shape::Map(_), Value::Null) => {}
         (_, value @ Value::Null) => *value = ty.zero(),
         (Shape::Struct(body), Value::Object(entries)) => tidy_struct(entries, body, stored),
-        (Shape::List(list), Value::Array(items)) => {
-            if has_parts(&list.items) {
-                items.iter_mut().for_each(|item| tidy_value(item, &list.items, stored));
-            }
+        (Shape::List(list), Value::Array(items)) if has_parts(&list.items) => {
+            items.iter_mut().for_each(|item| tidy_value(item, &list.items, stored));
         }
-        (Shape::Map(map), Value::Object(entries)) => {
-            if has_parts(&map.values) {
-                entries.values_mut().for_each(|entry| tidy_value(entry, &map.values, stored));
-            }
+        (Shape::Map(map), Value::Object(entries)) if has_parts(&map.values) => {
+            entries.values_mut().for_each(|entry| tidy_value(entry, &map.values, stored));
         }
         (Shape::Quantity, Value::String(text)) => {
             if !super::typed::is_canonical_quantity(text)

@@ -85,6 +85,7 @@ pub(super) fn merge(object: &Value, mut configuration: Value, matched: &Matched)
         force: true,
         ignored: &Set::default(),
         now: "1970-01-01T00:00:00Z",
+        convert: None,
     };
     let mut merged = apply::apply(&request).map_err(|error| match error {
         ApplyError::Invalid(why) => {

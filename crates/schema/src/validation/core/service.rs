@@ -23,8 +23,13 @@ pub fn service(object: &Node) -> ErrorList {
 /// A changed Service.
 pub fn service_update(new: &Node, old: &Node) -> ErrorList {
     let mut errs = ErrorList::new();
-    metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
     let (spec, was) = (new.at("spec"), old.at("spec"));
+    // Addresses are allocated before anything else is looked at, which these keep from happening.
+    cluster_ips(&spec, &mut errs);
+    if !errs.is_empty() {
+        return errs;
+    }
+    metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
     cluster_ips_update(&spec, &was, &mut errs);
     ip_families_update(&spec, &was, &mut errs);
     if is_balanced(&spec)
