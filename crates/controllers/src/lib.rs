@@ -31,6 +31,7 @@ mod replica_set;
 mod resource_quota;
 mod service_account;
 mod service_account_token;
+mod service_cidr;
 mod stateful_set;
 mod template;
 mod written;
@@ -83,6 +84,7 @@ const CONTROLLERS: &[(&str, Run)] = &[
     ("resourcequota", |context| Box::pin(resource_quota::run(context))),
     ("serviceaccount", |context| Box::pin(service_account::run(context))),
     ("serviceaccounttoken", |context| Box::pin(service_account_token::run(context))),
+    ("servicecidr", |context| Box::pin(service_cidr::run(context))),
     ("statefulset", |context| Box::pin(stateful_set::run(context))),
 ];
 

@@ -18,6 +18,7 @@ mod node;
 mod rbac;
 pub mod reconcile;
 pub(crate) mod request;
+mod review_spec;
 pub mod reviews;
 
 pub use rbac::{Rbac, Rule};

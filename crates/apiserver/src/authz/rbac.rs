@@ -125,7 +125,8 @@ impl LabelSelector {
 #[derive(Clone, Debug)]
 struct Binding {
     role_kind: String,
-    role_name: String,
+    /// Where the role is, whatever its kind: nothing is put together for a decision.
+    role: Id,
     subjects: Vec<(Subject, String)>,
 }
 
@@ -139,14 +140,17 @@ enum Subject {
 /// Namespace (empty for cluster scope) and name.
 type Id = (String, String);
 
+/// The bindings that name somebody, by namespace, so that a decision looks at those that count only.
+type ByNamespace = BTreeMap<String, BTreeSet<Id>>;
+
 /// The index.
 #[derive(Default)]
 pub struct Rbac {
     roles: BTreeMap<Id, Role>,
     bindings: BTreeMap<Id, Binding>,
-    /// Bindings by whom they name; all in a namespace are adjacent.
-    by_user: BTreeMap<String, BTreeSet<Id>>,
-    by_group: BTreeMap<String, BTreeSet<Id>>,
+    /// Bindings by whom they name.
+    by_user: BTreeMap<String, ByNamespace>,
+    by_group: BTreeMap<String, ByNamespace>,
     /// What aggregating cluster roles come to, as far as it was asked for since one last changed.
     aggregated: Mutex<BTreeMap<String, Arc<[Rule]>>>,
 }
@@ -267,9 +271,12 @@ impl Rbac {
             stored.subjects.into_iter().filter_map(|subject| subject.resolve(&id.0)).collect();
         for (subject, _) in &subjects {
             let (index, name) = self.index_of(subject);
-            index.entry(name).or_default().insert(id.clone());
+            let bindings = index.entry(name).or_default();
+            bindings.entry(id.0.clone()).or_default().insert(id.clone());
         }
-        let binding = Binding { role_kind: stored.role_ref.kind, role_name: stored.role_ref.name, subjects };
+        let StoredBinding { role_ref, .. } = stored;
+        let namespace = if role_ref.kind == "Role" { id.0.clone() } else { String::new() };
+        let binding = Binding { role_kind: role_ref.kind, role: (namespace, role_ref.name), subjects };
         self.bindings.insert(id, binding);
     }
 
@@ -277,16 +284,20 @@ impl Rbac {
         let Some(binding) = self.bindings.remove(id) else { return };
         for (subject, _) in &binding.subjects {
             let (index, name) = self.index_of(subject);
-            if let Some(ids) = index.get_mut(&name) {
+            let Some(bindings) = index.get_mut(&name) else { continue };
+            if let Some(ids) = bindings.get_mut(&id.0) {
                 ids.remove(id);
                 if ids.is_empty() {
-                    index.remove(&name);
+                    bindings.remove(&id.0);
                 }
+            }
+            if bindings.is_empty() {
+                index.remove(&name);
             }
         }
     }
 
-    fn index_of(&mut self, subject: &Subject) -> (&mut BTreeMap<String, BTreeSet<Id>>, String) {
+    fn index_of(&mut self, subject: &Subject) -> (&mut BTreeMap<String, ByNamespace>, String) {
         match subject {
             Subject::User(name) => (&mut self.by_user, name.clone()),
             Subject::Group(name) => (&mut self.by_group, name.clone()),
@@ -294,28 +305,34 @@ impl Rbac {
     }
 
     /// Bindings in exactly that namespace (empty: cluster-wide) that name the user or one of its groups.
-    fn bindings_of<'a>(&'a self, user: &'a UserInfo, namespace: &'a str) -> impl Iterator<Item = &'a Id> {
+    pub(super) fn bindings_of<'a>(
+        &'a self,
+        user: &'a UserInfo,
+        namespace: &'a str,
+    ) -> impl Iterator<Item = &'a Id> {
         let by_user = self.by_user.get(&user.name);
         let by_group = user.groups.iter().filter_map(|group| self.by_group.get(group));
-        let start: Id = (namespace.to_owned(), String::new());
-        by_user
-            .into_iter()
-            .chain(by_group)
-            .flat_map(move |ids| ids.range(start.clone()..).take_while(move |id| id.0 == namespace))
+        by_user.into_iter().chain(by_group).filter_map(move |ids| ids.get(namespace)).flatten()
     }
 
-    fn rules_of(&self, id: &Id, binding: &Binding) -> Result<Arc<[Rule]>, String> {
-        self.role_rules(&binding.role_kind, &binding.role_name, &id.0)
+    fn rules_of(&self, binding: &Binding) -> Result<Arc<[Rule]>, String> {
+        self.rules_at(&binding.role_kind, &binding.role)
     }
 
     /// The rules of a role as a binding in `namespace` refers to it, or why there are none.
     pub fn role_rules(&self, kind: &str, name: &str, namespace: &str) -> Result<Arc<[Rule]>, String> {
-        let (namespace, resource) = match kind {
-            "Role" => (namespace, "role"),
-            "ClusterRole" => ("", "clusterrole"),
+        let namespace = if kind == "Role" { namespace } else { "" };
+        self.rules_at(kind, &(namespace.to_owned(), name.to_owned()))
+    }
+
+    fn rules_at(&self, kind: &str, id: &Id) -> Result<Arc<[Rule]>, String> {
+        let (namespace, name) = id;
+        let resource = match kind {
+            "Role" => "role",
+            "ClusterRole" => "clusterrole",
             other => return Err(format!("unsupported role reference kind: {other:?}")),
         };
-        let role = self.roles.get(&(namespace.to_owned(), name.to_owned()));
+        let role = self.roles.get(id);
         let role = role.ok_or_else(|| format!("{resource}.rbac.authorization.k8s.io {name:?} not found"))?;
         if role.aggregates.is_empty() {
             return Ok(role.rules.clone());
@@ -324,7 +341,7 @@ impl Rbac {
         if let (true, Some(rules)) = (namespace.is_empty(), aggregated.get(name)) {
             return Ok(rules.clone());
         }
-        let mut seen = BTreeSet::from([name]);
+        let mut seen = BTreeSet::from([name.as_str()]);
         let mut rules = role.rules.to_vec();
         self.aggregate(role, &mut seen, &mut rules);
         let rules: Arc<[Rule]> = rules.into();
@@ -378,7 +395,7 @@ impl Rbac {
         let in_namespace = (!wanted.namespace.is_empty()).then(|| self.bindings_of(user, wanted.namespace));
         self.bindings_of(user, "").chain(in_namespace.into_iter().flatten()).find(|id| {
             let Some(binding) = self.bindings.get(*id) else { return false };
-            match self.rules_of(id, binding) {
+            match self.rules_of(binding) {
                 Ok(rules) => rules.iter().any(|rule| rule.allows(wanted)),
                 Err(error) => {
                     failed(error);
@@ -401,7 +418,7 @@ impl Rbac {
             "" => format!("ClusterRoleBinding {name:?}"),
             namespace => format!("RoleBinding {:?}", format!("{name}/{namespace}")),
         };
-        format!("RBAC: allowed by {by} of {} {:?} to {to}", binding.role_kind, binding.role_name)
+        format!("RBAC: allowed by {by} of {} {:?} to {to}", binding.role_kind, binding.role.1)
     }
 
     /// All rules that apply to `user` in `namespace`, and what could not be resolved.
@@ -413,7 +430,7 @@ impl Rbac {
         let (mut rules, mut errors) = (Vec::new(), Vec::new());
         for id in ids {
             let Some(binding) = self.bindings.get(id) else { continue };
-            match self.rules_of(id, binding) {
+            match self.rules_of(binding) {
                 Ok(found) => rules.extend(found.iter().cloned()),
                 Err(error) => errors.push(error),
             }

@@ -8,13 +8,17 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::escalation::Target;
-use super::{Attributes, Authorizer};
+use super::{Attributes, Authorizer, reviews};
+use crate::admission::{self, ObjectKind};
 use crate::audit::Record;
 use crate::authn::{self, Sender};
 use crate::body::Body;
 use crate::cache::Observer;
 use crate::call::Call;
+use crate::handlers::create::{check_namespace, wipe_system_fields};
+use crate::handlers::options::check_field_manager;
 use crate::managed_fields;
+use crate::object::meta;
 use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::selector::FieldSelector;
@@ -76,21 +80,31 @@ impl Observer for Authorizer {
 
 /// POST of a review of `authorization.k8s.io` or `authentication.k8s.io`: answered and forgotten.
 pub(crate) async fn review(call: &Call) -> Result<Response<Body>, ApiError> {
+    let dry_run = call.dry_run()?;
+    check_field_manager(call, "CreateOptions")?;
     let mut review = call.decode_body()?;
-    crate::handlers::create::check_namespace(call, &mut review)?;
-    if call.kind.kind == "SelfSubjectReview" {
-        let now = base::clock::rfc3339(base::clock::now());
-        review["metadata"] = json!({"creationTimestamp": now});
-    } else if call.kind.kind != "SelfSubjectRulesReview" {
-        let manager = call.manager();
-        managed_fields::track_update(call, &json!({}), &mut review, &manager, "")?;
-    }
+    wipe_system_fields(&mut review);
+    check_namespace(call, &mut review)?;
+    let manager = call.manager();
+    managed_fields::track_update(call, &json!({}), &mut review, &manager, "")?;
+    let name = meta(&review, "name").to_owned();
+    let attributes = admission::Attributes::create(call, ObjectKind::of(&call.kind), &name, dry_run);
+    admission::admit(&attributes, &mut review).await?;
+    reviews::check_review(&review)?;
+    admission::validate(&attributes, &review).await?.finish();
     let authorizer = &call.server.authorizer;
     match call.kind.kind.as_ref() {
-        "SelfSubjectRulesReview" => authorizer.review_rules(&call.user, &mut review)?,
-        "SelfSubjectReview" => review["status"] = json!({"userInfo": user_info(&call.user)}),
+        "SelfSubjectRulesReview" => {
+            review["metadata"] = json!({});
+            authorizer.review_rules(&call.user, &mut review);
+        }
+        "SelfSubjectReview" => {
+            let now = base::clock::rfc3339(base::clock::now());
+            review["metadata"] = json!({"creationTimestamp": now});
+            review["status"] = json!({"userInfo": user_info(&call.user)});
+        }
         "TokenReview" => review["status"] = token_status(call, &review).await?,
-        _ => authorizer.review(&call.user, &call.info.namespace, &mut review)?,
+        _ => authorizer.review(&call.user, &mut review)?,
     }
     Ok(call.respond_object(StatusCode::CREATED, &review))
 }
@@ -114,9 +128,6 @@ fn user_info(user: &UserInfo) -> Value {
 
 async fn token_status(call: &Call, review: &Value) -> Result<Value, ApiError> {
     let token = review.pointer("/spec/token").and_then(Value::as_str).unwrap_or_default();
-    if token.is_empty() {
-        return Err(ApiError::bad_request("token is required for TokenReview in authentication"));
-    }
     let asked = review.pointer("/spec/audiences").and_then(Value::as_array).into_iter().flatten();
     let mut asked: Vec<String> = asked.filter_map(Value::as_str).map(str::to_owned).collect();
     if asked.is_empty() {

@@ -1,128 +1,52 @@
 //! Access reviews: the authorizer's answers as API objects.
 
-use std::collections::BTreeMap;
-
 use api::user::UserInfo;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::review_spec::Spec;
 use super::{Attributes, Authorizer};
-use crate::status::{ApiError, Cause};
+use crate::call::invalid;
+use crate::status::ApiError;
 
 const GROUP: &str = "authorization.k8s.io";
 
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct Spec {
-    user: String,
-    uid: String,
-    groups: Option<Vec<String>>,
-    extra: Option<BTreeMap<String, Vec<String>>>,
-    resource_attributes: Option<ResourceAttributes>,
-    non_resource_attributes: Option<NonResourceAttributes>,
+fn read_spec(review: &Value) -> Result<Spec, ApiError> {
+    Spec::deserialize(&review["spec"]).map_err(|error| ApiError::bad_request(error.to_string()))
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ResourceAttributes {
-    namespace: String,
-    verb: String,
-    group: String,
-    resource: String,
-    subresource: String,
-    name: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct NonResourceAttributes {
-    path: String,
-    verb: String,
-}
-
-impl Spec {
-    fn attributes(&self) -> Attributes<'_> {
-        if let Some(of) = &self.resource_attributes {
-            return Attributes {
-                verb: &of.verb,
-                is_resource: true,
-                namespace: &of.namespace,
-                group: &of.group,
-                resource: &of.resource,
-                subresource: &of.subresource,
-                name: &of.name,
-                ..Attributes::default()
-            };
+/// Refuses reviews that ask for nothing, or for too much.
+///
+/// # Errors
+/// 400 and 422.
+pub fn check_review(review: &Value) -> Result<(), ApiError> {
+    let text = |pointer: &str| review.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    match text("/kind") {
+        "SelfSubjectReview" => Ok(()),
+        "SelfSubjectRulesReview" if text("/spec/namespace").is_empty() => {
+            Err(ApiError::bad_request("no namespace on request"))
         }
-        let (path, verb) = self.non_resource_attributes.as_ref().map_or(("", ""), |of| (&of.path, &of.verb));
-        Attributes { verb, path, ..Attributes::default() }
-    }
-
-    /// What is wrong with the spec of `kind` in the namespace of the request.
-    fn errors(&self, kind: &str, namespace: &str) -> Vec<Cause> {
-        let mut errors = Vec::new();
-        let mut invalid = |field: &str, value: &str, why: &str| {
-            errors.push(Cause {
-                reason: "FieldValueInvalid".into(),
-                message: format!("Invalid value: {value}: {why}"),
-                field: field.to_owned(),
-            });
-        };
-        let path = self.non_resource_attributes.as_ref();
-        let path = path.map(|of| json!({"Path": of.path, "Verb": of.verb}).to_string());
-        match (&self.resource_attributes, &path) {
-            (Some(_), Some(path)) => {
-                invalid(
-                    "spec.nonResourceAttributes",
-                    path,
-                    "cannot be specified in combination with resourceAttributes",
-                );
-            }
-            (None, None) => {
-                let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-                invalid("spec.resourceAttributes", "null", why);
-            }
-            _ => {}
+        "TokenReview" if text("/spec/token").is_empty() => {
+            Err(ApiError::bad_request("token is required for TokenReview in authentication"))
         }
-        if kind != "SelfSubjectAccessReview"
-            && self.user.is_empty()
-            && self.groups.as_ref().is_none_or(Vec::is_empty)
-        {
-            invalid("spec.user", "\"\"", "at least one of user or group must be specified");
+        "SelfSubjectRulesReview" | "TokenReview" => Ok(()),
+        kind => {
+            let errors = read_spec(review)?.errors(kind, &review["metadata"]);
+            if errors.is_empty() { Ok(()) } else { Err(invalid(GROUP, "", "", &errors)) }
         }
-        if kind == "LocalSubjectAccessReview" {
-            if let Some(of) = &self.resource_attributes
-                && of.namespace != namespace
-            {
-                invalid(
-                    "spec.resourceAttributes.namespace",
-                    &format!("{:?}", of.namespace),
-                    "must match metadata.namespace",
-                );
-            }
-            if let Some(path) = &path {
-                invalid("spec.nonResourceAttributes", path, "disallowed on this kind of request");
-            }
-        }
-        errors
     }
 }
 
 impl Authorizer {
-    /// Answers a SubjectAccessReview, SelfSubjectAccessReview or LocalSubjectAccessReview: fills its status.
+    /// Answers a SubjectAccessReview, SelfSubjectAccessReview or LocalSubjectAccessReview that
+    /// [`check_review`] has passed: fills its status.
     ///
     /// # Errors
-    /// 422 for a spec that asks for nothing, or for too much.
-    pub fn review(&self, requester: &UserInfo, namespace: &str, review: &mut Value) -> Result<(), ApiError> {
-        let kind = review["kind"].as_str().unwrap_or_default().to_owned();
-        let spec =
-            Spec::deserialize(&review["spec"]).map_err(|error| ApiError::bad_request(error.to_string()))?;
-        let errors = spec.errors(&kind, namespace);
-        if !errors.is_empty() {
-            return Err(ApiError::invalid(GROUP, "", "", errors));
-        }
+    /// 400 for a spec that cannot be read.
+    pub fn review(&self, requester: &UserInfo, review: &mut Value) -> Result<(), ApiError> {
+        let spec = read_spec(review)?;
         let of_spec;
-        let user = if kind == "SelfSubjectAccessReview" {
+        let user = if review["kind"] == "SelfSubjectAccessReview" {
             requester
         } else {
             of_spec = UserInfo {
@@ -133,24 +57,20 @@ impl Authorizer {
             };
             &of_spec
         };
-        let decision = self.decide(user, &spec.attributes());
+        let node = spec.selected_node();
+        let decision = self.decide(user, &Attributes { selected_node: &node, ..spec.attributes() });
         let mut status = json!({"allowed": decision.allowed});
-        if !decision.reason.is_empty() {
-            status["reason"] = decision.reason.into();
+        let texts = [("reason", decision.reason), ("evaluationError", spec.evaluation_error())];
+        for (field, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
+            status[field] = text.into();
         }
         review["status"] = status;
         Ok(())
     }
 
     /// Answers a SelfSubjectRulesReview: what the requester may do in the namespace of its spec.
-    ///
-    /// # Errors
-    /// 400 without a namespace.
-    pub fn review_rules(&self, requester: &UserInfo, review: &mut Value) -> Result<(), ApiError> {
+    pub fn review_rules(&self, requester: &UserInfo, review: &mut Value) {
         let namespace = review.pointer("/spec/namespace").and_then(Value::as_str).unwrap_or_default();
-        if namespace.is_empty() {
-            return Err(ApiError::bad_request("no namespace on request"));
-        }
         let (rules, mut errors) = self.rules_for(requester, namespace);
         if requester.name.starts_with("system:node:") && requester.is_in("system:nodes") {
             errors.insert(0, "node authorizer does not support user rule resolution".to_owned());
@@ -178,6 +98,5 @@ impl Authorizer {
         if !errors.is_empty() {
             review["status"]["evaluationError"] = errors.join(", ").into();
         }
-        Ok(())
     }
 }

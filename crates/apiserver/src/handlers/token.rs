@@ -9,8 +9,10 @@ use crate::authn::claims::{Bound, BoundClaims, Reference};
 use crate::body::Body;
 use crate::call::{Call, invalid};
 use crate::codec::{self, Target};
+use crate::handlers::create::check_namespace;
+use crate::handlers::options::check_field_manager;
 use crate::managed_fields;
-use crate::object::meta;
+use crate::object::{meta, set_meta};
 use crate::status::ApiError;
 
 const GROUP: &str = "authentication.k8s.io";
@@ -24,21 +26,12 @@ const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 
 /// Answers the request.
 pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
+    let dry_run = call.dry_run()?;
+    check_field_manager(call, "CreateOptions")?;
     let target = Target::named(GROUP, "v1", "TokenRequest");
     let decoded = codec::decode_as(&target, &call.body, &call.headers, codec::strictness(&call.query))?;
     let mut request = call.take_decoded(decoded);
-    let name = call.info.name.as_str();
-    let dry_run = call.dry_run()?;
-    let kind = ObjectKind { group: GROUP, version: "v1", kind: "TokenRequest" };
-    let attributes = Attributes::create(call, kind, name, dry_run);
-    admission::admit(&attributes, &mut request).await?;
-    let account = call
-        .server
-        .current(&call.kind, &call.info.namespace, name)
-        .await?
-        .ok_or_else(|| call.not_found())?
-        .try_value()?;
-    check_metadata(call, &request)?;
+    check_namespace(call, &mut request)?;
     let spec = &mut request["spec"];
     if !spec.is_object() {
         *spec = json!({});
@@ -46,34 +39,32 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     if spec["expirationSeconds"].is_null() {
         spec["expirationSeconds"] = 3600.into();
     }
+    let name = call.info.name.as_str();
     let manager = call.manager();
     managed_fields::track_named(call, &json!({}), &mut request, &manager, "token", &target)?;
+    let kind = ObjectKind { group: GROUP, version: "v1", kind: "TokenRequest" };
+    let attributes = Attributes::create(call, kind, name, dry_run);
+    admission::admit(&attributes, &mut request).await?;
+    check_name(call, &request)?;
+    let account = call
+        .server
+        .current(&call.kind, &call.info.namespace, name)
+        .await?
+        .ok_or_else(|| call.not_found())?
+        .try_value()?;
+    check_uid(&request, &account)?;
     if request["spec"]["audiences"].as_array().is_none_or(Vec::is_empty) {
         request["spec"]["audiences"] = json!(call.server.authn.audiences);
     }
+    let now = base::clock::now();
+    set_meta(&mut request, "name", name.into());
+    set_meta(&mut request, "uid", account["metadata"]["uid"].clone());
+    set_meta(&mut request, "creationTimestamp", base::clock::rfc3339(now).into());
+    let now = now.as_second();
     let seconds = request["spec"]["expirationSeconds"].as_i64().unwrap_or(3600);
     check_seconds(seconds)?;
     admission::validate(&attributes, &request).await?.finish();
-    let now = base::clock::now().as_second();
-    let mut claims = BoundClaims {
-        aud: request["spec"]["audiences"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|a| a.as_str().map(str::to_owned))
-            .collect(),
-        exp: now + seconds,
-        iat: now,
-        iss: call.server.authn.signer.issuer().to_owned(),
-        jti: base::rng::uuid(),
-        kubernetes: Bound {
-            namespace: call.info.namespace.clone(),
-            serviceaccount: Reference { name: name.to_owned(), uid: meta(&account, "uid").to_owned() },
-            ..Bound::default()
-        },
-        nbf: now,
-        sub: crate::authn::service_account::user_name(&call.info.namespace, name),
-    };
+    let mut claims = claims(call, &request, &account, (now, seconds));
     bind(call, &request["spec"]["boundObjectRef"], &mut claims).await?;
     let own = &call.server.authn.audiences;
     let ours = claims.aud.iter().all(|audience| own.contains(audience));
@@ -86,29 +77,56 @@ pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
     if request["spec"].get("boundObjectRef").is_none() {
         request["spec"]["boundObjectRef"] = Value::Null;
     }
-    let metadata = &mut request["metadata"];
-    metadata["name"] = name.into();
-    metadata["namespace"] = call.info.namespace.clone().into();
-    metadata["uid"] = account["metadata"]["uid"].clone();
-    metadata["creationTimestamp"] = account["metadata"]["creationTimestamp"].clone();
+    call.annotate("authentication.kubernetes.io/issued-credential-id", format!("JTI={}", claims.jti));
     request["status"] = json!({"token": token, "expirationTimestamp": base::clock::rfc3339(expires)});
     Ok(call.output.respond(StatusCode::CREATED, &request))
 }
 
-fn check_metadata(call: &Call, request: &Value) -> Result<(), ApiError> {
-    let mut errors = ErrorList::new();
-    let path = Path::new("metadata");
-    let checks = [
-        ("name", call.info.name.as_str(), "must match the service account name if specified"),
-        ("namespace", call.info.namespace.as_str(), "must match the service account namespace if specified"),
-    ];
-    for (field, wanted, why) in checks {
-        let given = meta(request, field);
-        if !given.is_empty() && given != wanted {
-            errors.push(Error::invalid(&path.child(field), given, why));
-        }
+/// What a token says that is bound to nothing.
+fn claims(call: &Call, request: &Value, account: &Value, (now, seconds): (i64, i64)) -> BoundClaims {
+    let name = call.info.name.as_str();
+    BoundClaims {
+        aud: request["spec"]["audiences"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|a| a.as_str().map(str::to_owned))
+            .collect(),
+        exp: now + seconds,
+        iat: now,
+        iss: call.server.authn.signer.issuer().to_owned(),
+        jti: base::rng::uuid(),
+        kubernetes: Bound {
+            namespace: call.info.namespace.clone(),
+            serviceaccount: Reference { name: name.to_owned(), uid: meta(account, "uid").to_owned() },
+            ..Bound::default()
+        },
+        nbf: now,
+        sub: crate::authn::service_account::user_name(&call.info.namespace, name),
     }
-    if errors.is_empty() { Ok(()) } else { Err(invalid(GROUP, "TokenRequest", &call.info.name, &errors)) }
+}
+
+fn check_name(call: &Call, request: &Value) -> Result<(), ApiError> {
+    let given = meta(request, "name");
+    if given.is_empty() || given == call.info.name {
+        return Ok(());
+    }
+    let why = "must match the service account name if specified";
+    let mut errors = ErrorList::new();
+    errors.push(Error::invalid(&Path::new("metadata").child("name"), given, why));
+    Err(invalid(GROUP, "TokenRequest", &call.info.name, &errors))
+}
+
+/// Who asks for a token of one account must not get that of its successor.
+fn check_uid(request: &Value, account: &Value) -> Result<(), ApiError> {
+    let (given, uid) = (meta(request, "uid"), meta(account, "uid"));
+    if given.is_empty() || given == uid {
+        return Ok(());
+    }
+    let why = format!(
+        "the UID in the token request ({given}) does not match the UID of the service account ({uid})"
+    );
+    Err(ApiError::conflict(GROUP, "TokenRequest", meta(account, "name"), &why))
 }
 
 fn check_seconds(seconds: i64) -> Result<(), ApiError> {
@@ -129,12 +147,12 @@ async fn bind(call: &Call, reference: &Value, claims: &mut BoundClaims) -> Resul
     }
     let text = |field: &str| reference[field].as_str().unwrap_or_default();
     let (api_version, kind_name, name, uid) = (text("apiVersion"), text("kind"), text("name"), text("uid"));
-    let (resource, namespace) = match (api_version, kind_name) {
-        ("v1", "Pod") => ("pods", call.info.namespace.as_str()),
-        ("v1", "Secret") => ("secrets", call.info.namespace.as_str()),
-        ("v1", "Node") => ("nodes", ""),
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    let (resource, namespace) = match (group, kind_name) {
+        ("", "Pod") => ("pods", call.info.namespace.as_str()),
+        ("", "Secret") => ("secrets", call.info.namespace.as_str()),
+        ("", "Node") => ("nodes", ""),
         _ => {
-            let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
             return Err(ApiError::bad_request(format!(
                 "cannot bind token to object of type {group}/{version}, Kind={kind_name}"
             )));
@@ -144,6 +162,9 @@ async fn bind(call: &Call, reference: &Value, claims: &mut BoundClaims) -> Resul
     let kind = registry.resource("", "v1", resource).ok_or_else(ApiError::no_such_path)?;
     let entry = call.server.current(kind, namespace, name).await?;
     let object = entry.ok_or_else(|| ApiError::not_found("", resource, name))?.try_value()?;
+    if resource == "pods" {
+        check_account(call, &object)?;
+    }
     if !uid.is_empty() && uid != meta(&object, "uid") {
         let why = format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
@@ -153,13 +174,6 @@ async fn bind(call: &Call, reference: &Value, claims: &mut BoundClaims) -> Resul
     let bound = Reference { name: name.to_owned(), uid: meta(&object, "uid").to_owned() };
     match resource {
         "pods" => {
-            let account = object["spec"]["serviceAccountName"].as_str().unwrap_or_default();
-            if account != call.info.name {
-                return Err(ApiError::bad_request(format!(
-                    "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
-                    call.info.name
-                )));
-            }
             let node = object["spec"]["nodeName"].as_str().unwrap_or_default();
             if !node.is_empty() {
                 let uid = registry
@@ -174,4 +188,15 @@ async fn bind(call: &Call, reference: &Value, claims: &mut BoundClaims) -> Resul
         _ => claims.kubernetes.node = Some(bound),
     }
     Ok(())
+}
+
+/// A pod's tokens are its own account's.
+fn check_account(call: &Call, pod: &Value) -> Result<(), ApiError> {
+    let account = &call.info.name;
+    if pod["spec"]["serviceAccountName"].as_str() == Some(account) {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!(
+        "cannot bind token for serviceaccount {account:?} to pod running with different serviceaccount name."
+    )))
 }
