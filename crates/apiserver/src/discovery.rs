@@ -163,7 +163,7 @@ pub(crate) fn respond(
     }
 }
 
-fn respond_plain(document: &Bytes, output: Output) -> Response<Body> {
+pub(crate) fn respond_plain(document: &Bytes, output: Output) -> Response<Body> {
     if output.is_plain() {
         return output.respond_bytes(StatusCode::OK, document.clone());
     }
@@ -180,7 +180,7 @@ fn not_acceptable() -> ApiError {
 
 impl Aggregated {
     /// The document, or 304 to a client that has it.
-    fn respond(&self, headers: &HeaderMap) -> Response<Body> {
+    pub(crate) fn respond(&self, headers: &HeaderMap) -> Response<Body> {
         let known = headers.get(IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == self.etag.as_bytes());
         let output = Output::default();
         let mut response = if known {

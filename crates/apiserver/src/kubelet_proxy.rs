@@ -370,7 +370,7 @@ fn anonymous_config() -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
 }
 
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+pub(crate) struct AnyCertificate(pub Arc<CryptoProvider>);
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
@@ -488,7 +488,7 @@ async fn forward(
 }
 
 /// The headers that go on to the target: not who the client is, and not its connection's.
-fn passed_on(headers: &HeaderMap, upgrading: bool) -> HeaderMap {
+pub(crate) fn passed_on(headers: &HeaderMap, upgrading: bool) -> HeaderMap {
     let mut passed = HeaderMap::new();
     for (name, value) in headers {
         let text = name.as_str();
@@ -509,7 +509,7 @@ fn passed_on(headers: &HeaderMap, upgrading: bool) -> HeaderMap {
     passed
 }
 
-async fn tunnel(client: OnUpgrade, kubelet: OnUpgrade) {
+pub(crate) async fn tunnel(client: OnUpgrade, kubelet: OnUpgrade) {
     let (client, kubelet) = match tokio::join!(client, kubelet) {
         (Ok(client), Ok(kubelet)) => (client, kubelet),
         (Err(error), _) | (_, Err(error)) => {
@@ -523,7 +523,7 @@ async fn tunnel(client: OnUpgrade, kubelet: OnUpgrade) {
     }
 }
 
-fn stream_back(response: Response<Incoming>) -> Response<Body> {
+pub(crate) fn stream_back(response: Response<Incoming>) -> Response<Body> {
     let (parts, body) = response.into_parts();
     let frames = BodyStream::new(body).filter_map(|frame| async move {
         match frame {

@@ -5,6 +5,7 @@
 //! discovery, tables and storage.
 
 mod admission;
+mod aggregation;
 pub mod audit;
 mod authn;
 pub mod authz;
@@ -23,6 +24,7 @@ pub mod discovery;
 pub mod encryption;
 mod expiry;
 pub mod fields;
+mod flow;
 mod handlers;
 mod health;
 pub mod kind;
@@ -49,6 +51,7 @@ mod tables;
 mod webhook_client;
 mod yaml;
 
+pub use aggregation::ProxyClient;
 pub use authn::{
     AuthenticationConfig, CertificateAuthorities, FrontProxy, Token, oidc,
     parse_config as parse_authentication_config, parse_token_file,

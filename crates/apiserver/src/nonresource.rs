@@ -2,26 +2,31 @@
 
 use std::sync::Arc;
 
+use api::user::UserInfo;
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
+use crate::aggregation::Found;
 use crate::body::Body;
-use crate::negotiate::{Output, unroutable};
+use crate::negotiate::{Endpoint, Output, negotiate, unroutable};
 use crate::query::Query;
 use crate::server::Inner;
 use crate::service::plain;
 use crate::status::ApiError;
-use crate::{discovery, health, openapi};
+use crate::{aggregation, discovery, health, openapi};
 
 /// Answers a path that names no resource.
 pub(crate) async fn handle(
     server: &Arc<Inner>,
-    parts: &Parts,
+    user: &UserInfo,
+    parts: &mut Parts,
     query: &Query,
 ) -> Result<Response<Body>, ApiError> {
-    let path = parts.uri.path();
+    let path = parts.uri.path().to_owned();
+    let path = path.as_str();
     let reads = matches!(parts.method, Method::GET);
     let registry = server.registry();
     match path {
@@ -63,12 +68,39 @@ pub(crate) async fn handle(
             if path.ends_with("//") {
                 return Ok(not_found());
             }
+            let behind = server.aggregation.routes();
+            if let Some(found) = behind.and_then(|behind| behind.discovery(&registry, path, &parts.headers)) {
+                return merged(&found, parts, query);
+            }
             discovery::respond(&registry, path, &parts.headers, query).unwrap_or_else(|| Ok(not_found()))
         }
         _ if path.starts_with("/openapi/") => {
-            openapi::respond(registry, path, &parts.headers, query).await.unwrap_or_else(|| Ok(not_found()))
+            let behind = server.aggregation.routes();
+            if let Some(remote) = behind.as_ref().and_then(|behind| behind.openapi(path)) {
+                return Ok(aggregation::forward(server, &remote, user, parts, Bytes::new()).await);
+            }
+            let own = openapi::respond(registry.clone(), path, &parts.headers, query).await;
+            let own = own.unwrap_or_else(|| Ok(not_found()))?;
+            Ok(match behind {
+                Some(behind) => behind.extend(&registry, path, own).await,
+                None => own,
+            })
+        }
+        _ if path.starts_with("/debug/api_priority_and_fairness/") => {
+            Ok(server.flow.respond(path).unwrap_or_else(not_found))
         }
         _ => Ok(health::respond(path, query).unwrap_or_else(not_found)),
+    }
+}
+
+/// A discovery document of this server and those behind it.
+fn merged(found: &Found, parts: &Parts, query: &Query) -> Result<Response<Body>, ApiError> {
+    match found {
+        Found::Plain(document) => {
+            let output = negotiate(&parts.headers, query, Endpoint::PLAIN)?;
+            Ok(discovery::respond_plain(document, output))
+        }
+        Found::Aggregated(merged) => Ok(merged.discovery().respond(&parts.headers)),
     }
 }
 

@@ -16,6 +16,8 @@ use rcgen::{
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::aggregation::ProxyClient;
+
 /// The group of the API server towards kubelets, which trust it. It is granted nothing in the API itself.
 pub const KUBELET_CLIENT_GROUP: &str = "kobune:kubelet-client";
 /// Years before a certificate runs out.
@@ -196,6 +198,24 @@ impl Pki {
         // Not `apiserver-kubelet-client`: a file of that name may hold a certificate of an administrator.
         self.kept("kubelet-client", || {
             self.issue("kube-apiserver-kubelet-client", &[KUBELET_CLIENT_GROUP], &[], Usage::Client)
+        })
+    }
+
+    /// How the API server shows itself to the servers of aggregated APIs: by an authority of its own, so that
+    /// no certificate of a client can pass for it.
+    ///
+    /// # Errors
+    /// When files cannot be read or written.
+    pub fn proxy_client(&self) -> Result<ProxyClient, PkiError> {
+        const NAME: &str = "front-proxy-client";
+        let authority = self.kept("front-proxy-ca", new_authority)?;
+        let signing = Self::assemble(None, authority.clone(), String::new())?;
+        let client = self.kept(NAME, || signing.issue(NAME, &[], &[], Usage::Client))?;
+        Ok(ProxyClient {
+            client,
+            name: NAME.to_owned(),
+            ca_pem: authority.certificate_pem,
+            client_ca_pem: self.ca_pem().to_owned(),
         })
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::admission::dynamic::Dynamic;
 use crate::admission::quota::ledger::Ledger;
 use crate::admission::services::Allocator;
+use crate::aggregation::{self, Aggregation, ProxyClient};
 use crate::audit::{AuditConfig, Auditor};
 use crate::authn::{AuthenticationConfig, Authenticator, Token};
 use crate::authz::Authorizer;
@@ -23,6 +24,7 @@ use crate::counters::Counters;
 use crate::crd;
 use crate::encryption::{Encrypted, EncryptionConfig, Staleness};
 use crate::expiry::Expiry;
+use crate::flow::{self, Flow};
 use crate::kind::{Backend, Kind, Registry};
 use crate::kubelet_proxy::Kubelets;
 use crate::pki::Credentials;
@@ -54,6 +56,11 @@ pub struct Config {
     pub anonymous: bool,
     /// Address and port at which the `kubernetes` service ends, as clients outside see them.
     pub advertise: Option<SocketAddr>,
+    /// How many requests from outside are worked on at once (upstream's `--max-requests-inflight` and
+    /// `--max-mutating-requests-inflight` together).
+    pub concurrency: u32,
+    /// How the server shows itself to the servers of aggregated APIs.
+    pub proxy_client: Option<ProxyClient>,
 }
 
 /// How the API server connects to kubelets.
@@ -80,6 +87,8 @@ impl Config {
             kubelets: None,
             anonymous: true,
             advertise: None,
+            concurrency: flow::SEATS,
+            proxy_client: None,
         }
     }
 }
@@ -104,6 +113,10 @@ pub(crate) struct Inner {
     pub counters: Counters,
     /// Webhooks and policies.
     pub dynamic_admission: Arc<Dynamic>,
+    /// Whose turn it is.
+    pub flow: Arc<Flow>,
+    /// Who serves what is not served here.
+    pub aggregation: Arc<Aggregation>,
     /// Connections to webhooks.
     pub webhook_clients: WebhookClients,
     /// How clients outside reach the server.
@@ -148,12 +161,16 @@ impl ApiServer {
         let expiry = Arc::new(Expiry::default());
         let definitions = Arc::new(crd::Queue::default());
         let dynamic_admission = Arc::new(Dynamic::default());
+        let flow = Arc::new(Flow::new(config.concurrency));
+        let aggregation = Arc::new(Aggregation::new(config.proxy_client.take()));
         let observers = Observers {
             authorizer: authorizer.clone(),
             services: services.clone(),
             expiry: expiry.clone(),
             definitions: definitions.clone(),
             dynamic_admission: dynamic_admission.clone(),
+            flow: flow.clone(),
+            aggregation: aggregation.clone(),
         };
         let durable =
             WatchCache::start(Arc::new(store), Some(Arc::new(observers)), kinds(Backend::Durable)).await?;
@@ -179,11 +196,15 @@ impl ApiServer {
             kubelets,
             counters: Counters::default(),
             dynamic_admission,
+            flow,
+            aggregation,
             webhook_clients: WebhookClients::new(weak.clone()),
             external_url,
         });
         crate::bootstrap::create(&inner, config.advertise).await?;
+        flow::start(&inner).await;
         crd::start(&inner, definitions).await;
+        aggregation::start(&inner).await;
         tokio::spawn(crate::expiry::run(Arc::downgrade(&inner)));
         let freed = inner.services.freed.clone();
         tokio::spawn(crate::admission::service_addresses::run(Arc::downgrade(&inner), freed));
@@ -206,6 +227,8 @@ struct Observers {
     expiry: Arc<Expiry>,
     definitions: Arc<crd::Queue>,
     dynamic_admission: Arc<Dynamic>,
+    flow: Arc<Flow>,
+    aggregation: Arc<Aggregation>,
 }
 
 impl Observer for Observers {
@@ -215,6 +238,8 @@ impl Observer for Observers {
         self.expiry.apply(key, value.is_some());
         self.definitions.apply(key, value.is_some());
         self.dynamic_admission.apply(key, value);
+        self.flow.apply(key);
+        self.aggregation.apply(key);
     }
 
     fn reset(&self) {
@@ -222,6 +247,8 @@ impl Observer for Observers {
         self.services.clear();
         self.definitions.reset();
         self.dynamic_admission.clear();
+        self.flow.changed();
+        self.aggregation.changed();
     }
 }
 
@@ -234,6 +261,7 @@ impl Inner {
     /// Serves other kinds from now on.
     pub fn set_registry(&self, registry: Registry) {
         *self.registry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(registry);
+        self.aggregation.changed();
     }
 
     /// The cache of what is kept.

@@ -1,7 +1,9 @@
 //! From request to handler: path, identity, permission, kind, verb.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use api::user::UserInfo;
 use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, WARNING};
 use http::request::Parts;
@@ -14,6 +16,7 @@ use crate::audit::{self, Record};
 use crate::body::{Body, BoxError};
 use crate::call::Call;
 use crate::compress;
+use crate::flow::{Permit, Schema};
 use crate::handlers::update::Part;
 use crate::handlers::{
     create, delete, delete_collection, get, list, part, patch, pod, scale, token, update, watch,
@@ -28,10 +31,13 @@ use crate::query::Query;
 use crate::request_info::RequestInfo;
 use crate::server::Inner;
 use crate::status::ApiError;
-use crate::{codec, component_status, crd};
+use crate::{aggregation, codec, component_status, crd};
 
 /// The largest request body.
 pub(crate) const BODY_BYTES_MAX: usize = 3 << 20;
+
+/// How long a client may take for a request's body: at the least that is 100 kB in a second.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How often a request starts over because the definition of its kind has changed.
 const SUPERSEDED_MAX: usize = 10;
@@ -50,9 +56,12 @@ where
     let output = negotiate_error(&parts.headers, &query);
     let id = audit::request_id(&parts.headers);
     let is_long = audit::is_long_running(&info);
-    let mut record = None;
-    let answer = route(server, parts, body, query, info, (&id, &mut record)).await;
+    let (mut record, mut flow) = (None, None);
+    let answer = route(server, parts, body, query, info, (&id, &mut record, &mut flow)).await;
     let mut answer = answer.unwrap_or_else(|error| output.error(&error));
+    if let Some(flow) = flow {
+        flow.tell(answer.headers_mut());
+    }
     if let Some(record) = record {
         answer = record.answer(answer, is_long);
     }
@@ -66,12 +75,15 @@ async fn route<B>(
     body: B,
     query: Query,
     info: RequestInfo,
-    (id, record): (&HeaderValue, &mut Option<Arc<Record>>),
+    (id, record, flow): (&HeaderValue, &mut Option<Arc<Record>>, &mut Option<Arc<Schema>>),
 ) -> Result<Response<Body>, ApiError>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    // Who is told who sends a request by this process itself is a part of it.
+    let is_internal =
+        parts.extensions.get::<Arc<UserInfo>>().is_some() || parts.extensions.get::<UserInfo>().is_some();
     let sender = match crate::authn::authenticate(&server, &mut parts).await {
         Ok(sender) => sender,
         Err(error) => {
@@ -86,8 +98,20 @@ where
         *record = Record::begin(auditor, id, Some(&sender.user), &parts, &info);
     }
     let user = crate::authz::request::act_as(&server, &sender, &mut parts, &info, &query, record.as_deref())?;
+    if let Some(remote) = server.aggregation.route(&info) {
+        let body = read_body(body).await?;
+        let _seats = match seats(&server, is_internal, &user, &info, &query, flow).await {
+            Ok(seats) => seats,
+            Err(refusal) => return Ok(*refusal),
+        };
+        return Ok(aggregation::forward(&server, &remote, &user, &mut parts, body).await);
+    }
     if !info.is_resource {
-        return nonresource::handle(&server, &parts, &query).await;
+        let _seats = match seats(&server, is_internal, &user, &info, &query, flow).await {
+            Ok(seats) => seats,
+            Err(refusal) => return Ok(*refusal),
+        };
+        return nonresource::handle(&server, &user, &mut parts, &query).await;
     }
     let registry = server.registry();
     let mut deprecated: Vec<String> = sender.warnings;
@@ -109,6 +133,10 @@ where
     let body = match info.verb.as_str() {
         "get" | "list" | "watch" => Bytes::new(),
         _ => from_protobuf(&kind, &info, read_body(body).await?, &mut parts.headers)?,
+    };
+    let _seats = match seats(&server, is_internal, &user, &info, &query, flow).await {
+        Ok(seats) => seats,
+        Err(refusal) => return Ok(*refusal),
     };
     let output = if info.subresource.is_empty() || is_negotiated(&kind, &info) {
         negotiate(&parts.headers, &query, endpoint(&kind, &info))?
@@ -166,6 +194,24 @@ where
         answer = compress::compress(answer);
     }
     Ok(answer)
+}
+
+/// Waits for the seats of a request from outside, which are held until they are dropped; else the answer.
+async fn seats(
+    server: &Inner,
+    is_internal: bool,
+    user: &UserInfo,
+    info: &RequestInfo,
+    query: &Query,
+    flow: &mut Option<Arc<Schema>>,
+) -> Result<Option<Permit>, Box<Response<Body>>> {
+    if is_internal {
+        return Ok(None);
+    }
+    let Some(admission) = server.flow.admit(server, user, info, query).await else { return Ok(None) };
+    let (schema, outcome) = admission.into_outcome();
+    *flow = Some(schema);
+    outcome.map(Some)
 }
 
 fn is_negotiated(kind: &Kind, info: &RequestInfo) -> bool {
@@ -280,14 +326,16 @@ where
         discard(body).await;
         return Err(too_large());
     }
+    let deadline = tokio::time::Instant::now() + BODY_TIME_MAX;
     let mut first: Option<Bytes> = None;
     let mut all = BytesMut::new();
     loop {
         // The error is turned into ours at once: it need not be `Send`.
-        let data = match body.as_mut().frame().await {
-            None => break,
-            Some(Err(error)) => return Err(ApiError::bad_request(error.into().to_string())),
-            Some(Ok(frame)) => frame.into_data(),
+        let data = match tokio::time::timeout_at(deadline, body.as_mut().frame()).await {
+            Err(_) => return Err(ApiError::new(408, "Timeout", "the request's body has not come in time")),
+            Ok(None) => break,
+            Ok(Some(Err(error))) => return Err(ApiError::bad_request(error.into().to_string())),
+            Ok(Some(Ok(frame))) => frame.into_data(),
         };
         let Ok(data) = data else { continue };
         match &first {
@@ -314,10 +362,11 @@ where
 /// Reads what a client is still sending, within reason: most read the answer only afterwards.
 async fn discard<B: http_body::Body<Data = Bytes>>(mut body: std::pin::Pin<&mut B>) {
     let mut left = 4 * BODY_BYTES_MAX;
+    let deadline = tokio::time::Instant::now() + BODY_TIME_MAX;
     loop {
         // The error is dropped at once: it need not be `Send`.
-        let size = match body.as_mut().frame().await {
-            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+        let size = match tokio::time::timeout_at(deadline, body.as_mut().frame()).await {
+            Ok(Some(Ok(frame))) => frame.data_ref().map_or(0, Bytes::len),
             _ => return,
         };
         if size > left {
@@ -394,17 +443,30 @@ async fn bind_by_collection(call: &Call) -> Result<Response<Body>, ApiError> {
     pod::bind(&call.on(pods, info), call).await
 }
 
+/// Upstream's limits: when all warnings together are longer than the first, each is cut at the second, and those
+/// that still do not fit are left out.
+const WARNINGS_CHARACTERS: usize = 4 << 10;
+const WARNING_CHARACTERS: usize = 256;
+
 fn add_warnings(call: &Call, answer: &mut Response<Body>) {
-    let mut seen: Vec<String> = Vec::new();
-    for text in call.warnings.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        if seen.contains(&text) {
-            continue;
+    let mut seen = std::collections::BTreeSet::new();
+    let mut texts: Vec<String> =
+        call.warnings.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
+    texts.retain(|text| !text.is_empty() && seen.insert(text.clone()));
+    let long = texts.iter().map(|text| text.chars().count()).sum::<usize>() > WARNINGS_CHARACTERS;
+    let mut written = 0;
+    for mut text in texts {
+        if long {
+            if written >= WARNINGS_CHARACTERS {
+                break;
+            }
+            text = text.chars().take(WARNING_CHARACTERS).collect();
+            written += text.chars().count();
         }
         let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             answer.headers_mut().append(WARNING, value);
         }
-        seen.push(text);
     }
 }
 

@@ -136,6 +136,7 @@ pub async fn start(options: Options, report: impl FnMut(&Stage)) -> Result<Clust
     config.tokens = tokens;
     config.service_account_key_pem = pki.service_account_key_pem().to_owned();
     config.kubelets = Some(KubeletAccess { client: pki.kubelet_client()?, ca_pem: pki.ca_pem().to_owned() });
+    config.proxy_client = Some(pki.proxy_client()?);
     config.advertise = Some(address);
     access::apply(&options, &pki, &mut config)?;
     let server = ApiServer::start(config).await?;

@@ -239,6 +239,11 @@ impl ResourceCache {
     pub fn count(&self) -> usize {
         self.read(|state| state.objects.len())
     }
+
+    /// How many objects there are, and the size of one of them.
+    pub fn count_and_size(&self) -> (usize, usize) {
+        self.read(|state| (state.objects.len(), state.objects.get_max().map_or(0, |(_, entry)| entry.len())))
+    }
 }
 
 impl State {

@@ -21,18 +21,18 @@ use crate::server::Inner;
 /// Why no connection was made, in Go's words.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct DialError(pub String);
+pub(crate) struct DialError(pub String);
 
 /// Connects to one endpoint.
 #[derive(Clone)]
-pub(super) struct Connector {
+pub(crate) struct Connector {
     server: Weak<Inner>,
     target: Arc<Target>,
     tls: TlsConnector,
 }
 
 impl Connector {
-    pub fn new(server: Weak<Inner>, target: Target, tls: rustls::ClientConfig) -> Self {
+    pub(super) fn new(server: Weak<Inner>, target: Target, tls: rustls::ClientConfig) -> Self {
         Self { server, target: Arc::new(target), tls: TlsConnector::from(Arc::new(tls)) }
     }
 
@@ -93,7 +93,7 @@ impl tower::Service<Uri> for Connector {
 }
 
 /// A TLS connection that tells the pool what was agreed on.
-pub(super) struct Link(TlsStream<TcpStream>);
+pub(crate) struct Link(TlsStream<TcpStream>);
 
 impl Connection for Link {
     fn connected(&self) -> Connected {

@@ -22,11 +22,13 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use serde_json::Value;
 
+use crate::pki::Credentials;
 use crate::server::Inner;
 use connect::{Connector, DialError};
 
 pub(crate) use resolve::ready_endpoints;
 pub(crate) use resolve::resolve;
+pub(crate) use tls::{Trust, client_config as bundle_config};
 
 /// Configurations with connections of their own; the least used ones go first.
 const CLIENTS_MAX: usize = 200;
@@ -117,7 +119,7 @@ impl Endpoint {
     }
 }
 
-type Pool = Client<Connector, Full<Bytes>>;
+pub(crate) type Pool = Client<Connector, Full<Bytes>>;
 
 /// The connections to all webhooks.
 pub(crate) struct WebhookClients {
@@ -190,16 +192,33 @@ impl WebhookClients {
     }
 }
 
+/// Connections to a service by namespace, name and port, for those who speak with it in their own way:
+/// HTTP/1.1, which can be upgraded.
+pub(crate) fn service_pool(
+    server: Weak<Inner>,
+    (namespace, name, port): (&str, &str, u16),
+    trust: Trust<'_>,
+    shown: Option<&Credentials>,
+) -> Result<Pool, CallError> {
+    let tls = tls::client_config_as(trust, shown, &[b"http/1.1"]).map_err(CallError)?;
+    let (namespace, name) = (namespace.to_owned(), name.to_owned());
+    let target = Target::Service { namespace, name, port, path: String::new() };
+    Ok(pool_of(Connector::new(server, target, tls)))
+}
+
 fn new_pool(server: Weak<Inner>, endpoint: &Endpoint) -> Result<Pool, CallError> {
     let protocols: &[&[u8]] = if endpoint.is_local() { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
     let tls = tls::client_config(&endpoint.ca_bundle, protocols).map_err(CallError)?;
-    let connector = Connector::new(server, endpoint.target.clone(), tls);
-    Ok(Client::builder(TokioExecutor::new())
+    Ok(pool_of(Connector::new(server, endpoint.target.clone(), tls)))
+}
+
+fn pool_of(connector: Connector) -> Pool {
+    Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .timer(TokioTimer::new())
         .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(IDLE_MAX)
-        .build(connector))
+        .build(connector)
 }
 
 async fn read(response: Response<Incoming>, limit: usize) -> Result<Bytes, CallError> {
@@ -265,7 +284,7 @@ fn refused(code: u16, body: &[u8]) -> String {
 }
 
 /// The innermost reason of a failed request.
-fn describe(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn describe(error: &(dyn Error + 'static)) -> String {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     let mut last = String::new();
     while let Some(error) = next {

@@ -5,36 +5,75 @@ use std::sync::Arc;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use crate::pki;
+use crate::kubelet_proxy::AnyCertificate;
+use crate::pki::{self, Credentials};
 
 /// A TLS client that trusts the bundle and nothing else. Certificates in it that cannot be read are
 /// passed over, as Go does.
-pub(super) fn client_config(ca_bundle: &[u8], protocols: &[&[u8]]) -> Result<rustls::ClientConfig, String> {
-    let bundle: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_slice_iter(ca_bundle).filter_map(Result::ok).collect();
-    let provider = pki::provider();
-    let verifier = BundleVerifier { inner: None, bundle: bundle.clone(), provider: provider.clone() };
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(bundle);
-    let inner = match roots.is_empty() {
-        true => None,
-        false => Some(
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-                .build()
-                .map_err(|error| error.to_string())?,
-        ),
+pub(crate) fn client_config(ca_bundle: &[u8], protocols: &[&[u8]]) -> Result<rustls::ClientConfig, String> {
+    client_config_as(Trust::Bundle(ca_bundle), None, protocols)
+}
+
+/// Whom a TLS client believes.
+#[derive(Clone, Copy)]
+pub(crate) enum Trust<'a> {
+    /// Those whom the authorities of a bundle vouch for.
+    Bundle(&'a [u8]),
+    /// Whoever answers: `insecureSkipTLSVerify`.
+    Anybody,
+}
+
+/// Like [`client_config`], showing a certificate if there is one.
+pub(super) fn client_config_as(
+    trust: Trust<'_>,
+    shown: Option<&Credentials>,
+    protocols: &[&[u8]],
+) -> Result<rustls::ClientConfig, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let verifier: Arc<dyn ServerCertVerifier> = match trust {
+        Trust::Bundle(bundle) => Arc::new(BundleVerifier::new(bundle)?),
+        Trust::Anybody => Arc::new(AnyCertificate(pki::provider())),
     };
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+    let config = rustls::ClientConfig::builder_with_provider(pki::provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
+        .map_err(|error| text(&error))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(BundleVerifier { inner, ..verifier }))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match shown {
+        None => config.with_no_client_auth(),
+        Some(shown) => {
+            let chain = CertificateDer::pem_slice_iter(shown.certificate_pem.as_bytes())
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| text(&error))?;
+            let key =
+                PrivateKeyDer::from_pem_slice(shown.key_pem.as_bytes()).map_err(|error| text(&error))?;
+            config.with_client_auth_cert(chain, key).map_err(|error| text(&error))?
+        }
+    };
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     Ok(config)
+}
+
+impl BundleVerifier {
+    fn new(ca_bundle: &[u8]) -> Result<Self, String> {
+        let bundle: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_slice_iter(ca_bundle).filter_map(Result::ok).collect();
+        let provider = pki::provider();
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(bundle.clone());
+        let inner = match roots.is_empty() {
+            true => None,
+            false => Some(
+                WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+                    .build()
+                    .map_err(|error| error.to_string())?,
+            ),
+        };
+        Ok(Self { inner, bundle, provider })
+    }
 }
 
 /// Verifies by the bundle. Unlike webpki, Go also accepts a certificate that stands in the bundle itself,

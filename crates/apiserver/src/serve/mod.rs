@@ -1,24 +1,39 @@
 //! The server on the network: TLS, HTTP/1.1 and HTTP/2, client certificates, bounds.
+//!
+//! A client that misbehaves loses its own connection. What bounds it: the handshake, the first bytes and
+//! the headers of a request have to come in time ([`stall`]), and so has its body (`service::read_body`);
+//! headers are limited in size, and in number by hyper (100, else 431); a client has to take what it is
+//! sent; dead ones are found out by pings (HTTP/2) or closed while idle (HTTP/1.1); streams, and those that
+//! are reset at once, are limited per connection, and connections per process.
+
+mod stall;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Request;
+use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use crate::ApiServer;
+use crate::Body;
 use crate::audit::Peer;
 use crate::authn::certificate;
+use crate::service::plain;
+use stall::Impatient;
 
-/// How long a client may take for its handshake and for the headers of a request.
+/// How long a client may take for its handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take for the headers of a request, and how long an HTTP/1.1 connection may idle.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long open requests may go on after the shutdown began.
 const GRACE: Duration = Duration::from_secs(5);
@@ -28,6 +43,19 @@ const HEADER_BYTES_MAX: u32 = 64 << 10;
 /// Bytes of a connection's answers that wait for a slow reader before its tasks wait too.
 const SEND_BYTES_MAX: usize = 512 << 10;
 const STREAMS_MAX: u32 = 1000;
+/// Streams that a client may have reset before the server has looked at them; more end the connection.
+const RESET_STREAMS_MAX: usize = 50;
+/// Connections open at once; each has a few ten kilobytes.
+const CONNECTIONS_MAX: usize = 20_000;
+/// Connections beyond that which are told so; all others are just closed.
+const REFUSALS_MAX: usize = 64;
+
+/// One builder for each protocol: which one a client speaks is agreed on in the handshake, so that nobody
+/// needs to wait for its first bytes to find out.
+struct Builders {
+    http1: Builder<TokioExecutor>,
+    http2: Builder<TokioExecutor>,
+}
 
 /// Accepts connections until `shutdown` is done, then lets open requests finish for a moment.
 pub async fn serve(
@@ -38,7 +66,9 @@ pub async fn serve(
 ) {
     let acceptor = TlsAcceptor::from(tls);
     let graceful = Arc::new(GracefulShutdown::new());
-    let builder = Arc::new(builder());
+    let builders = Arc::new(Builders { http1: builder().http1_only(), http2: builder().http2_only() });
+    let (room, refusals) =
+        (Arc::new(Semaphore::new(CONNECTIONS_MAX)), Arc::new(Semaphore::new(REFUSALS_MAX)));
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
         let accepted = tokio::select! {
@@ -47,14 +77,22 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let (acceptor, server) = (acceptor.clone(), server.clone());
-                let (builder, graceful) = (builder.clone(), graceful.clone());
+                let place = match room.clone().try_acquire_owned() {
+                    Ok(place) => Ok(place),
+                    Err(_) => match refusals.clone().try_acquire_owned() {
+                        Ok(place) => Err(place),
+                        Err(_) => continue,
+                    },
+                };
+                let (acceptor, server) = (acceptor.clone(), place.is_ok().then(|| server.clone()));
+                let (builders, graceful) = (builders.clone(), graceful.clone());
                 tokio::spawn(async move {
                     if let Err(error) =
-                        connection((stream, peer), acceptor, server, &builder, &graceful).await
+                        connection((stream, peer), acceptor, server, &builders, &graceful).await
                     {
                         tracing::debug!(%error, "connection ended");
                     }
+                    drop(place);
                 });
             }
             Err(error) => {
@@ -86,6 +124,7 @@ fn builder() -> Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
+        .max_pending_accept_reset_streams(RESET_STREAMS_MAX)
         .max_header_list_size(HEADER_BYTES_MAX)
         .max_send_buf_size(SEND_BYTES_MAX)
         .initial_stream_window_size(1 << 20)
@@ -95,16 +134,26 @@ fn builder() -> Builder<TokioExecutor> {
     builder
 }
 
+/// Serves one connection; without a server, says that there are too many of them.
 async fn connection(
     (stream, peer): (TcpStream, SocketAddr),
     acceptor: TlsAcceptor,
-    server: ApiServer,
-    builder: &Builder<TokioExecutor>,
+    server: Option<ApiServer>,
+    builders: &Builders,
     graceful: &GracefulShutdown,
 ) -> Result<(), crate::BoxError> {
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HEADER_TIMEOUT, acceptor.accept(stream)).await??;
-    let chain = stream.get_ref().1.peer_certificates();
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
+    let tls = stream.get_ref().1;
+    let builder = if tls.alpn_protocol() == Some(b"h2") { &builders.http2 } else { &builders.http1 };
+    let Some(server) = server else {
+        let service = hyper::service::service_fn(async |_: Request<Incoming>| {
+            Ok::<_, std::convert::Infallible>(too_many_connections())
+        });
+        let connection = builder.serve_connection(TokioIo::new(Impatient::new(stream)), service);
+        return tokio::time::timeout(HANDSHAKE_TIMEOUT, connection).await?;
+    };
+    let chain = tls.peer_certificates();
     let shown = chain.and_then(|chain| certificate::shown(chain, server.0.authn.authorities()));
     let shown = shown.map(Arc::new);
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
@@ -114,6 +163,15 @@ async fn connection(
         }
         server.clone().call(request)
     });
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    let stream = TokioIo::new(Impatient::new(stream));
+    let connection = builder.serve_connection_with_upgrades(stream, service).into_owned();
     graceful.watch(connection).await
+}
+
+fn too_many_connections() -> Response<Body> {
+    let mut answer =
+        plain(StatusCode::SERVICE_UNAVAILABLE, "too many connections to the API server, try again later\n");
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
