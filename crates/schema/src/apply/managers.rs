@@ -85,7 +85,13 @@ impl Entry {
         })
     }
 
+    /// The entry's form in `managedFields`.
     fn to_value(&self) -> Value {
+        self.with_fields(self.set.to_fields())
+    }
+
+    /// The same with other fields than its own.
+    pub(super) fn with_fields(&self, fields: Value) -> Value {
         let mut entry = Map::new();
         let mut text = |name: &str, value: &str| {
             if !value.is_empty() {
@@ -98,7 +104,7 @@ impl Entry {
         text("time", self.time.as_deref().unwrap_or_default());
         text("fieldsType", "FieldsV1");
         text("subresource", &self.subresource);
-        entry.insert("fieldsV1".into(), self.set.to_fields());
+        entry.insert("fieldsV1".into(), fields);
         Value::Object(entry)
     }
 }
@@ -242,7 +248,7 @@ pub(super) fn is_reset(entries: &[Value]) -> bool {
     matches!(entries, [only] if *only == json!({}))
 }
 
-const STRIPPED: [&str; 9] = [
+pub(super) const STRIPPED: [&str; 9] = [
     "name",
     "namespace",
     "creationTimestamp",

@@ -6,6 +6,7 @@
 //! apimachinery. Both expect objects as `decode` leaves them.
 
 mod changes;
+mod created;
 mod managers;
 pub mod scale;
 mod set;
@@ -120,7 +121,6 @@ pub fn ignored_fields(group: &str, kind: &str, has_status: bool, subresource: &s
         ("networking.k8s.io", "ServiceCIDR", "status")
         | (
             "admissionregistration.k8s.io"
-            | "apiextensions.k8s.io"
             | "apiregistration.k8s.io"
             | "flowcontrol.apiserver.k8s.io"
             | "resource.k8s.io"
@@ -327,6 +327,16 @@ pub fn track_update(new: &mut Value, update: &Update<'_>) {
             &empty
         }
     };
+    if update.live.is_none()
+        && base.is_null()
+        && let Some(fields) = created::fields(live, new, slot, update.ignored)
+    {
+        if fields.as_object().is_some_and(|fields| !fields.is_empty()) {
+            let entry = Entry { time: Some(update.now.to_owned()), ..entry };
+            set_managed_fields(new, Value::Array(vec![entry.with_fields(fields)]));
+        }
+        return;
+    }
     let comparison = managers::without_stripped(typed::compare(live, new, slot)).without(update.ignored);
     if comparison.is_empty() {
         set_managed_fields(new, base);

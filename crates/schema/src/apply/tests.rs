@@ -213,6 +213,17 @@ proptest! {
     }
 
     #[test]
+    fn creators_own_the_same_either_way(object in containers(), has_status in any::<bool>()) {
+        let ty = deployment();
+        let object = decode_value(object, ty, Strictness::Ignore).unwrap().value;
+        let slot = Slot::of(ty);
+        let ignored = if has_status { Set::of_fields(&[&["status"], &["spec", "replicas"]]) } else { Set::default() };
+        let comparison = managers::without_stripped(typed::compare(&ty.zero(), &object, slot)).without(&ignored);
+        let general = comparison.modified.union(&comparison.added).to_fields();
+        prop_assert_eq!(created::fields(&ty.zero(), &object, slot, &ignored), Some(general));
+    }
+
+    #[test]
     fn what_a_manager_applies_is_there_and_its_own(steps in prop::collection::vec((0..3usize, containers()), 1..6)) {
         let mut world = World::new(deployment(), "apps/v1");
         for (who, patch) in steps {

@@ -21,7 +21,7 @@ pub(super) struct Slot<'t> {
 }
 
 /// How a value merges.
-enum Form<'t> {
+pub(super) enum Form<'t> {
     Scalar(&'static str),
     Map,
     List(&'t List),
@@ -40,7 +40,7 @@ impl<'t> Slot<'t> {
         Self { ty: None, atomic: false, granular: false }
     }
 
-    fn form(&self) -> Form<'t> {
+    pub(super) fn form(&self) -> Form<'t> {
         match self.ty.map(Type::shape) {
             None | Some(Shape::Any | Shape::SchemaOr(_)) => Form::Deduced,
             Some(Shape::Struct(s)) if self.atomic || s.atomic && !self.granular => Form::AtomicMap,
@@ -78,17 +78,17 @@ impl<'t> Slot<'t> {
     }
 
     /// As `field`; what is not declared has no type.
-    fn field_or_untyped(&self, name: &str) -> (Slot<'t>, bool) {
+    pub(super) fn field_or_untyped(&self, name: &str) -> (Slot<'t>, bool) {
         self.field(name).unwrap_or((Slot::untyped(), false))
     }
 }
 
-fn items_of(list: &List) -> Slot<'_> {
+pub(super) fn items_of(list: &List) -> Slot<'_> {
     Slot::of(&list.items)
 }
 
 /// The path element of a list's item.
-fn element_of(list: &List, item: &Value) -> Result<Element, String> {
+pub(super) fn element_of(list: &List, item: &Value) -> Result<Element, String> {
     let ListMerge::Map(keys) = &list.merge else {
         return match item {
             Value::Object(_) => Err("associative list without keys has an element that's a map type".into()),
@@ -124,7 +124,7 @@ fn element_of(list: &List, item: &Value) -> Result<Element, String> {
     Ok(Element::Key(found))
 }
 
-fn empty_or_null(value: Option<&Value>) -> bool {
+pub(super) fn empty_or_null(value: Option<&Value>) -> bool {
     match value {
         None | Some(Value::Null) => true,
         Some(Value::Object(entries)) => entries.is_empty(),
