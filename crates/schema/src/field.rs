@@ -199,6 +199,20 @@ impl Error {
         Error::new(Kind::Duplicate, path, Some(value.into()), "")
     }
 
+    /// "Duplicate value" of an internal type of upstream's, shown as it prints there.
+    pub fn duplicate_internal(path: &Path<'_>, shown: &str, detail: &str) -> Self {
+        let separator = if detail.is_empty() { "" } else { ": " };
+        Error::new(Kind::Duplicate, path, None, format!("{shown}{separator}{detail}"))
+    }
+
+    /// "Unsupported value" of an internal type of upstream's, shown as it prints there.
+    pub fn not_supported_internal(path: &Path<'_>, shown: &str, supported: &[&str]) -> Self {
+        let mut error = Error::not_supported(path, Value::Null, supported);
+        error.value = None;
+        error.detail = format!("{shown}: {}", error.detail);
+        error
+    }
+
     /// "Forbidden".
     pub fn forbidden(path: &Path<'_>, detail: impl Into<String>) -> Self {
         Error::new(Kind::Forbidden, path, None, detail)

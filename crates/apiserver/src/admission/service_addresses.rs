@@ -82,12 +82,13 @@ pub(super) async fn claim(
     let Some(kind) = kind(server) else { return Ok(true) };
     let name = address.to_string();
     let parent = json!({"resource": "services", "namespace": namespace, "name": service});
-    let object = json!({
-        "metadata": {"name": name, "uid": base::rng::uuid(), "generation": 1,
+    let mut object = json!({
+        "metadata": {"name": name, "uid": base::rng::uuid(),
             "creationTimestamp": base::clock::rfc3339(base::clock::now()),
             "labels": {FAMILY: "IPv4", MANAGED_BY: MANAGER}},
         "spec": {"parentRef": parent},
     });
+    crate::managed_fields::track_kind(&kind, &Value::Null, &mut object, "kube-apiserver", "")?;
     let key = kind.key("", &name);
     let written = match server.put(&kind, &key, Compare::Absent, &object).await {
         Err(PutError::Conflict) => {

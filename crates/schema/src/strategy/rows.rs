@@ -352,6 +352,7 @@ rows! {
         "ServiceCIDR" => Strategy {
             validate: rule!(rules::networking::service_cidr),
             validate_update: change!(rules::networking::service_cidr_update),
+            prepare_status_update: prepare::keep_all_but_status_and_metadata,
             ..WITH_STATUS
         },
     }
@@ -462,6 +463,7 @@ rows! {
             default: defaults::admission::policy,
             validate: rule!(rules::policies::validating_policy),
             validate_update: change!(rules::policies::validating_policy_update),
+            prepare_status_update: prepare::keep_all_but_status_and_metadata,
             ..COUNTED
         },
         "MutatingAdmissionPolicy" => Strategy {
@@ -497,19 +499,25 @@ rows! {
         },
     }
     "apiregistration.k8s.io" {
-        "APIService" => Strategy { default: defaults::misc::api_service, ..WITH_STATUS },
+        "APIService" => Strategy {
+            default: defaults::misc::api_service,
+            prepare_status_update: prepare::keep_all_but_status_and_metadata,
+            ..WITH_STATUS
+        },
     }
     "flowcontrol.apiserver.k8s.io" {
         "FlowSchema" => Strategy {
             default: defaults::misc::flow_schema,
             validate: rule!(rules::flowcontrol::flow_schema),
             validate_update: change!(rules::flowcontrol::flow_schema_update),
+            prepare_status_update: prepare::keep_all_but_status_and_metadata,
             ..COUNTED
         },
         "PriorityLevelConfiguration" => Strategy {
             default: defaults::misc::priority_level,
             validate: rule!(rules::flowcontrol::priority_level),
             validate_update: change!(rules::flowcontrol::priority_level_update),
+            prepare_status_update: prepare::keep_all_but_status_and_metadata,
             ..COUNTED
         },
     }

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::labels::Match;
 use super::metadata::immutable;
-use super::{core::storage, format, labels, metadata, pod, rules};
+use super::{core::storage, format, internal, labels, metadata, pod, rules};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList};
 
@@ -71,7 +71,8 @@ fn deployment_strategy(strategy: &Node, errs: &mut ErrorList) {
         }
         _ => {
             let supported = ["Recreate", "RollingUpdate"];
-            errs.push(Error::not_supported(strategy.path(), strategy.to_value(), &supported));
+            let shown = internal::compact("DeploymentStrategy", &strategy.to_value());
+            errs.push(Error::not_supported_internal(strategy.path(), &shown, &supported));
         }
     }
 }
@@ -227,7 +228,8 @@ fn daemon_set_spec(spec: &Node, errs: &mut ErrorList) {
         "RollingUpdate" => rolling_daemon_set(&rolling, errs),
         _ => {
             let supported = ["RollingUpdate", "OnDelete"];
-            errs.push(Error::not_supported(strategy.path(), strategy.to_value(), &supported));
+            let shown = internal::compact("DaemonSetUpdateStrategy", &strategy.to_value());
+            errs.push(Error::not_supported_internal(strategy.path(), &shown, &supported));
         }
     }
     rules::nonnegative(&spec.at("revisionHistoryLimit"), errs);

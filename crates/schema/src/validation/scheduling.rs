@@ -76,7 +76,8 @@ pub fn runtime_class(object: &Node) -> ErrorList {
     for toleration in tolerations.items() {
         let parts = ["key", "operator", "value", "effect"].map(|part| toleration.at(part).str());
         if !seen.insert(parts) {
-            errs.push(toleration.duplicate());
+            let shown = super::internal::compact("Toleration", &toleration.to_value());
+            errs.push(crate::field::Error::duplicate_internal(toleration.path(), &shown, ""));
         }
     }
     errs

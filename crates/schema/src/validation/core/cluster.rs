@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::super::{format, internal, labels, metadata, pod, resources, rules};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList};
@@ -82,7 +80,8 @@ pub fn node_status_update(new: &Node, old: &Node) -> ErrorList {
     let mut addresses = BTreeSet::new();
     for address in new.at("status").at("addresses").items() {
         if !addresses.insert((address.at("type").str(), address.at("address").str())) {
-            errs.push(address.duplicate());
+            let shown = internal::compact("NodeAddress", &address.to_value());
+            errs.push(Error::duplicate_internal(address.path(), &shown, ""));
         }
     }
     let (blocks, old_blocks) = (new.at("spec").at("podCIDRs"), old.at("spec").at("podCIDRs"));
@@ -119,11 +118,9 @@ fn taints(object: &Node, errs: &mut ErrorList) {
             pod::taint_effect(&taint.at("effect"), errs);
         }
         if !seen.insert((taint.at("effect").str(), taint.at("key").str())) {
-            let mut error = Error::duplicate(taint.path(), Value::Null);
             let shown = internal::compact("Taint", &taint.to_value());
-            error.value = None;
-            error.detail = format!("{shown}: taints must be unique by key and effect pair");
-            errs.push(error);
+            let detail = "taints must be unique by key and effect pair";
+            errs.push(Error::duplicate_internal(taint.path(), &shown, detail));
         }
     }
 }

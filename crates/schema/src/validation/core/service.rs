@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use super::super::{format, labels, metadata, rules};
+use super::super::{format, internal, labels, metadata, rules};
 use super::endpoints::reachable;
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList, Path};
@@ -247,11 +247,8 @@ fn node_ports(spec: &Node, errs: &mut ErrorList) {
         let (protocol, number) = (port.at("protocol").str(), port.at("port").i64());
         if !served.insert((protocol, number)) {
             // The internal type's fields, of which only two are set.
-            let key = json!({
-                "Name": "", "Protocol": protocol, "AppProtocol": null, "Port": number,
-                "TargetPort": 0, "NodePort": 0,
-            });
-            errs.push(Error::duplicate(port.path(), key));
+            let key = internal::compact("ServicePort", &json!({"protocol": protocol, "port": number}));
+            errs.push(Error::duplicate_internal(port.path(), &key, ""));
         }
     }
 }
