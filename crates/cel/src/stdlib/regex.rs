@@ -74,7 +74,11 @@ fn check_repetitions(pattern: &str) -> Result<(), String> {
 
 /// The length of `{n}`, `{n,}` or `{n,m}` at the start, if there is one; other braces are text.
 fn repeat_length(text: &str) -> Option<usize> {
-    let end = text.find('}')?;
+    // No further than it can go: a pattern may be full of braces that nothing closes.
+    let end = 1 + text[1..].find(|c: char| !c.is_ascii_digit() && c != ',')?;
+    if !text[end..].starts_with('}') {
+        return None;
+    }
     let (least, most) = text[1..end].split_once(',').unwrap_or((&text[1..end], ""));
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     (!least.is_empty() && digits(least) && digits(most)).then_some(end + 1)
@@ -96,15 +100,20 @@ fn after_class(text: &str) -> &str {
     while let Some(c) = rest.chars().next() {
         match c {
             ']' => return &rest[1..],
-            '[' if rest.starts_with("[:") => match rest.find(":]") {
-                Some(end) => rest = &rest[end + 2..],
-                None => rest = &rest[1..],
-            },
+            '[' if rest.starts_with("[:") => {
+                rest = class_name_length(&rest[2..]).map_or(&rest[1..], |length| &rest[2 + length + 2..]);
+            }
             '\\' => rest = after_escape(&rest[1..]),
             c => rest = &rest[c.len_utf8()..],
         }
     }
     rest
+}
+
+/// The length of a name that `:]` follows, as in `[:alpha:]`.
+fn class_name_length(text: &str) -> Option<usize> {
+    let length = text.find(|c: char| !c.is_ascii_alphabetic() && c != '^')?;
+    text[length..].starts_with(":]").then_some(length)
 }
 
 /// What follows an escape, whose backslash is already off: `\Q…\E`, `\pL`, `\p{Greek}`, `\x{10FFFF}` or one character.
@@ -143,9 +152,9 @@ fn translate(pattern: &str) -> String {
             }
             ('[', Some(read)) => {
                 in_class = Some(read + 1);
-                match tail.strip_prefix(':').and_then(|posix| posix.find(":]")) {
-                    Some(end) => {
-                        let length = 1 + end + 2;
+                match tail.strip_prefix(':').and_then(class_name_length) {
+                    Some(name) => {
+                        let length = 1 + name + 2;
                         out.push('[');
                         out.push_str(&tail[..length]);
                         rest = &tail[length..];
@@ -236,6 +245,13 @@ fn error_text(pattern: &str, error: &regex::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_patterns_are_read_once() {
+        for piece in ["{", "[[:", "{1,"] {
+            let _ = compile(&piece.repeat(1 << 20));
+        }
+    }
 
     #[test]
     fn syntax_is_that_of_re2() {

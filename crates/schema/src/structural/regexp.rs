@@ -13,10 +13,15 @@ const MAX_DEPTH: usize = 1_000;
 const MAX_REPEAT: u32 = 1_000;
 /// How large a compiled pattern may get, in bytes. Go has no such limit, but a limit on time.
 const MAX_COMPILED: usize = 4 << 20;
+/// Longer patterns do not fit into that, so that they need not be read.
+const MAX_PATTERN: usize = 256 << 10;
 
 /// Compiles a pattern; the error is Go's.
 pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
     let complain = |what: &str, shown: &str| format!("error parsing regexp: {what}: `{shown}`");
+    if pattern.len() > MAX_PATTERN {
+        return Err(complain("expression too large", pattern));
+    }
     let mut translator = Translator { pattern, at: 0, out: String::new(), depth: 0 };
     translator.run().map_err(|error| complain(error.what, &error.shown))?;
     RegexBuilder::new(&translator.out)
