@@ -403,12 +403,12 @@ mod tests {
     async fn seats_are_limited_and_come_back() {
         let level = level(2, None);
         let first = level.acquire(1, || 0, PATIENCE).await.ok().unwrap();
-        let _second = level.acquire(1, || 0, PATIENCE).await.ok().unwrap();
+        let second = level.acquire(1, || 0, PATIENCE).await.ok().unwrap();
         assert_eq!(level.acquire(1, || 0, PATIENCE).await.err(), Some(Refusal::ConcurrencyLimit));
         drop(first);
         // Wider than what is free, then than all there is.
         assert!(level.acquire(2, || 0, PATIENCE).await.is_err());
-        drop(_second);
+        drop(second);
         assert!(level.acquire(5, || 0, PATIENCE).await.is_ok());
         assert!(level.is_idle());
     }
