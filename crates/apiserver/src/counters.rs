@@ -1,6 +1,8 @@
 //! What the server counts about itself, as Prometheus text at `/metrics`. Names and labels are
 //! upstream's, because dashboards and alerts ask for them.
 
+mod webhooks;
+
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -11,8 +13,10 @@ use http::StatusCode;
 
 use crate::call::Call;
 
+pub(crate) use webhooks::Called;
+
 /// Upper bounds of the duration histogram, in seconds.
-const BOUNDS: [f64; 23] = [
+const BOUNDS: &[f64] = &[
     0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0,
     20.0, 30.0, 45.0, 60.0,
 ];
@@ -25,18 +29,25 @@ pub(crate) struct Counters {
     series: Mutex<BTreeMap<String, Series>>,
     reading: AtomicI64,
     mutating: AtomicI64,
+    /// What admission webhooks were called for.
+    pub webhooks: webhooks::Webhooks,
 }
 
-#[derive(Default)]
 struct Series {
     /// By status code.
     answers: BTreeMap<u16, u64>,
     durations: Histogram,
 }
 
-#[derive(Default)]
+impl Default for Series {
+    fn default() -> Self {
+        Self { answers: BTreeMap::new(), durations: Histogram::new(BOUNDS) }
+    }
+}
+
 struct Histogram {
-    buckets: [u64; BOUNDS.len()],
+    bounds: &'static [f64],
+    buckets: Vec<u64>,
     count: u64,
     sum_seconds: f64,
 }
@@ -134,6 +145,7 @@ impl Counters {
             let dot = if group.is_empty() { "" } else { "." };
             let _ = writeln!(out, "apiserver_storage_objects{{resource=\"{resource}{dot}{group}\"}} {count}");
         }
+        self.webhooks.render(&mut out);
         process(&mut out);
         out
     }
@@ -173,17 +185,21 @@ fn labels(call: &Call) -> String {
 }
 
 impl Histogram {
+    fn new(bounds: &'static [f64]) -> Self {
+        Self { bounds, buckets: vec![0; bounds.len()], count: 0, sum_seconds: 0.0 }
+    }
+
     fn observe(&mut self, seconds: f64) {
         self.count += 1;
         self.sum_seconds += seconds;
-        if let Some(bucket) = BOUNDS.iter().position(|bound| seconds <= *bound) {
+        if let Some(bucket) = self.bounds.iter().position(|bound| seconds <= *bound) {
             self.buckets[bucket] += 1;
         }
     }
 
     fn render(&self, name: &str, labels: &str, out: &mut String) {
         let mut below = 0;
-        for (bound, count) in BOUNDS.iter().zip(self.buckets) {
+        for (bound, count) in self.bounds.iter().zip(&self.buckets) {
             below += count;
             let _ = writeln!(out, "{name}_bucket{{{labels},le=\"{bound}\"}} {below}");
         }

@@ -244,6 +244,11 @@ impl Record {
         });
     }
 
+    /// Whether what is sent is recorded.
+    pub fn wants_body(&self) -> bool {
+        self.verdict.level >= Level::Request
+    }
+
     /// Whether the answer is recorded, too.
     pub fn wants_answer(&self) -> bool {
         self.verdict.level >= Level::RequestResponse

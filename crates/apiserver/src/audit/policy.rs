@@ -157,9 +157,7 @@ impl Rule {
                 continue;
             } else if !url.starts_with('/') {
                 "non-resource URL rules must begin with a '/' character"
-            } else if url.trim_end_matches(|last| last == '*').len() + 1 < url.len()
-                || url[..url.len() - 1].contains('*')
-            {
+            } else if url.trim_end_matches('*').len() + 1 < url.len() || url[..url.len() - 1].contains('*') {
                 "non-resource URL wildcards '*' must be the final character of the rule"
             } else {
                 continue;
@@ -183,7 +181,8 @@ impl Rule {
                 );
             }
         }
-        if !self.non_resource_urls.is_empty() && !(self.resources.is_empty() && self.namespaces.is_empty()) {
+        let of_resources = !self.resources.is_empty() || !self.namespaces.is_empty();
+        if of_resources && !self.non_resource_urls.is_empty() {
             return Err(
                 "nonResourceURLs: rules cannot apply to both regular resources and non-resource URLs"
                     .to_owned(),

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use cel::Value as Cel;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::definition::{Binding, Expressions, Policy, Validation};
 use super::input::{Input, OUT_OF_BUDGET};
@@ -124,6 +125,17 @@ pub(crate) async fn validate(attributes: &Attributes<'_>, object: &Value) -> Res
     }
 }
 
+/// A denial as the audit log has it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AuditedFailure<'a> {
+    message: &'a str,
+    policy: &'a str,
+    binding: &'a str,
+    expression_index: usize,
+    validation_actions: &'a [String],
+}
+
 /// Does what the binding says about a denial.
 fn act(
     attributes: &Attributes<'_>,
@@ -136,15 +148,15 @@ fn act(
         match action.as_str() {
             "Deny" => refused.add(policy, Some(binding), &denial.message, &denial.reason),
             "Audit" => {
-                let failure = json!([{
-                    "message": denial.message,
-                    "policy": binding.policy,
-                    "binding": binding.name,
-                    "expressionIndex": denial.index,
-                    "validationActions": binding.actions,
-                }]);
+                let failure = [AuditedFailure {
+                    message: &denial.message,
+                    policy: &binding.policy,
+                    binding: &binding.name,
+                    expression_index: denial.index,
+                    validation_actions: &binding.actions,
+                }];
                 let key = "validation.policy.admission.k8s.io/validation_failure";
-                attributes.call.annotate(key, failure.to_string());
+                attributes.call.annotate(key, serde_json::to_string(&failure).unwrap_or_default());
             }
             "Warn" => attributes.call.warn(format!(
                 "Validation failed for ValidatingAdmissionPolicy '{}' with binding '{}': {}",

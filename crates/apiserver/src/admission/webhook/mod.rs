@@ -10,11 +10,13 @@ mod review;
 pub(crate) mod rules;
 pub(crate) mod versions;
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Attributes;
 use super::dynamic::Reinvocation;
+use crate::counters::Called;
 use crate::status::ApiError;
 use call::{Failure, ask, should_call, timed_out, weigh};
 use config::{Configurations, Hook};
@@ -68,9 +70,12 @@ pub(crate) async fn mutate(
         if reinvocation.second && !reinvocation.webhooks.wants(&hook.uid) {
             continue;
         }
+        let started = Instant::now();
         let outcome = mutate_by(hook, attributes, &matched, object, &mut versions).await;
-        let changed = matches!(outcome, Ok(true));
-        annotate(attributes, hook, (usize::from(reinvocation.second), index), changed);
+        count(attributes, hook, "admit", started, outcome.as_ref().err());
+        let place = format!("round_{}_index_{index}", usize::from(reinvocation.second));
+        let changed = matches!(outcome, Ok(Some(_)));
+        annotate(attributes, hook, &place, outcome.as_ref().ok().and_then(Option::as_ref));
         if changed {
             reinvocation.webhooks.changed();
             reinvocation.needed = true;
@@ -79,7 +84,7 @@ pub(crate) async fn mutate(
             reinvocation.webhooks.called(&hook.uid);
         }
         if let Err(failure) = outcome {
-            fail(attributes, hook, failure, "mutation", (usize::from(reinvocation.second), index))?;
+            fail(attributes, hook, failure, &place)?;
         }
     }
     if asked {
@@ -88,37 +93,81 @@ pub(crate) async fn mutate(
     Ok(())
 }
 
-fn annotate(attributes: &Attributes<'_>, hook: &Hook, (round, index): (usize, usize), mutated: bool) {
-    let key = format!("mutation.webhook.admission.k8s.io/round_{round}_index_{index}");
-    let value = json!({"configuration": hook.configuration, "webhook": hook.name, "mutated": mutated});
-    attributes.call.annotate(&key, value.to_string());
+/// The value of an annotation: which webhook did what.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Note<'a> {
+    configuration: &'a str,
+    webhook: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mutated: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch: Option<&'a Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patch_type: Option<&'a str>,
+}
+
+/// Notes whether the webhook changed the object, and, where bodies are recorded, how.
+fn annotate(attributes: &Attributes<'_>, hook: &Hook, place: &str, patch: Option<&Value>) {
+    let Some(record) = &attributes.call.audit else { return };
+    let (configuration, webhook) = (hook.configuration.as_str(), hook.name.as_str());
+    let note = |key: String, note: &Note<'_>| {
+        if let Ok(value) = serde_json::to_string(note) {
+            record.annotate(&key, value);
+        }
+    };
+    let mutated =
+        Note { configuration, webhook, mutated: Some(patch.is_some()), patch: None, patch_type: None };
+    note(format!("mutation.webhook.admission.k8s.io/{place}"), &mutated);
+    if patch.is_some() && record.wants_body() {
+        let patched = Note { mutated: None, patch, patch_type: Some("JSONPatch"), ..mutated };
+        note(format!("patch.webhook.admission.k8s.io/{place}"), &patched);
+    }
+}
+
+/// Counts a call that took from `started` until now.
+fn count(
+    attributes: &Attributes<'_>,
+    hook: &Hook,
+    sort: &'static str,
+    started: Instant,
+    failure: Option<&Failure>,
+) {
+    let (code, failed) = match failure {
+        None => (200, false),
+        Some(Failure::Rejected(error)) => (error.code, false),
+        Some(Failure::Calling(error)) => (error.code, true),
+    };
+    let called = Called {
+        name: &hook.name,
+        sort,
+        operation: attributes.operation.name(),
+        code,
+        failed,
+        passed: failure.is_none() || (failed && hook.ignores_failures),
+    };
+    attributes.call.server.counters.webhooks.called(&called, started.elapsed());
 }
 
 /// Refuses, or lets pass what the webhook's policy says to ignore.
-fn fail(
-    attributes: &Attributes<'_>,
-    hook: &Hook,
-    failure: Failure,
-    sort: &str,
-    (round, index): (usize, usize),
-) -> Result<(), ApiError> {
+fn fail(attributes: &Attributes<'_>, hook: &Hook, failure: Failure, place: &str) -> Result<(), ApiError> {
     weigh(hook, failure)?;
-    let key = format!("failed-open.{sort}.webhook.admission.k8s.io/round_{round}_index_{index}");
+    let key = format!("failed-open.mutation.webhook.admission.k8s.io/{place}");
     attributes.call.annotate(&key, hook.name.clone());
     if Instant::now() >= attributes.call.deadline { Err(timed_out()) } else { Ok(()) }
 }
 
-/// Whether the webhook changed the object.
+/// Lets the webhook change the object; its patch, if it did.
 async fn mutate_by(
     hook: &Hook,
     attributes: &Attributes<'_>,
     matched: &Matched,
     object: &mut Value,
     versions: &mut Versions<'_>,
-) -> Result<bool, Failure> {
+) -> Result<Option<Value>, Failure> {
     let (shown, old) = versions.of(matched, object).await.map_err(Failure::Rejected)?;
     let verdict = ask(hook, attributes, matched, &shown, &old, true).await?;
-    let Some(patch) = verdict.patch else { return Ok(false) };
+    let Some(patch) = verdict.patch else { return Ok(None) };
     let calling = |why: String| {
         Failure::Calling(ApiError::internal(format!("failed calling webhook {:?}: {why}", hook.name)))
     };
@@ -127,7 +176,7 @@ async fn mutate_by(
         calling("received undecodable patch in webhook response: invalid JSON patch".to_owned())
     })?;
     if operations.as_array().is_some_and(Vec::is_empty) {
-        return Ok(false);
+        return Ok(None);
     }
     let internal = |why: String| Failure::Rejected(ApiError::internal(why));
     if shown.is_null() {
@@ -143,7 +192,7 @@ async fn mutate_by(
     let changed = versions.take_back(matched, patched).await.map_err(Failure::Rejected)?;
     let is_changed = changed != *object;
     *object = changed;
-    Ok(is_changed)
+    Ok(is_changed.then_some(operations))
 }
 
 /// Calls the validating webhooks, all at once. Of several refusals the client hears one.
@@ -168,7 +217,10 @@ pub(crate) async fn validate(attributes: &Attributes<'_>, object: &Value) -> Res
     let calls = relevant.iter().enumerate().map(|(index, (hook, matched, converted))| async move {
         let requested = (object, attributes.old.unwrap_or(&Value::Null));
         let (shown, old) = converted.as_ref().map_or(requested, |(shown, old)| (shown, old));
-        match ask(hook, attributes, matched, shown, old, false).await {
+        let started = Instant::now();
+        let outcome = ask(hook, attributes, matched, shown, old, false).await;
+        count(attributes, hook, "validating", started, outcome.as_ref().err());
+        match outcome {
             Ok(_) => Ok(()),
             Err(failure) => fail_validating(attributes, hook, failure, index),
         }

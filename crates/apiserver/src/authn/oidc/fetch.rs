@@ -12,6 +12,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::webhook_client::bundle_config;
+
 /// Connecting, asking and reading the answer, together.
 const TIMEOUT: Duration = Duration::from_secs(10);
 const DOCUMENT_BYTES_MAX: usize = 1 << 20;
@@ -24,32 +26,23 @@ pub(super) struct Fetcher(TlsConnector);
 impl Fetcher {
     /// Trusts the authorities in `ca_pem`, or those of the system.
     pub fn new(ca_pem: &str) -> Result<Self, String> {
-        let system;
-        let pem = match ca_pem {
+        let config = match ca_pem {
             "" => {
-                system = SYSTEM_ROOTS.iter().find_map(|path| std::fs::read(path).ok()).unwrap_or_default();
-                system.as_slice()
+                let system = SYSTEM_ROOTS.iter().find_map(|path| std::fs::read(path).ok());
+                bundle_config(&system.unwrap_or_default(), &[])?
             }
-            pem => pem.as_bytes(),
+            pem => {
+                let mut certificates = 0;
+                for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+                    certificate.map_err(|error| format!("certificate authority: {error}"))?;
+                    certificates += 1;
+                }
+                if certificates == 0 {
+                    return Err("certificate authority: there is no certificate".to_owned());
+                }
+                bundle_config(pem.as_bytes(), &[])?
+            }
         };
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|error| format!("certificate authority: {error}"))?;
-            // Of the system's, those that cannot be used are left out.
-            if let Err(error) = roots.add(certificate)
-                && !ca_pem.is_empty()
-            {
-                return Err(format!("certificate authority: {error}"));
-            }
-        }
-        if roots.is_empty() && !ca_pem.is_empty() {
-            return Err("certificate authority: there is no certificate".to_owned());
-        }
-        let config = rustls::ClientConfig::builder_with_provider(crate::pki::provider())
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         Ok(Self(TlsConnector::from(Arc::new(config))))
     }
 
