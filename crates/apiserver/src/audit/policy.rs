@@ -157,7 +157,7 @@ impl Rule {
                 continue;
             } else if !url.starts_with('/') {
                 "non-resource URL rules must begin with a '/' character"
-            } else if url.trim_end_matches('*').len() + 1 < url.len() || url[..url.len() - 1].contains('*') {
+            } else if url.strip_suffix('*').unwrap_or(url).contains('*') {
                 "non-resource URL wildcards '*' must be the final character of the rule"
             } else {
                 continue;
