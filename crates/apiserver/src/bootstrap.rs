@@ -1,7 +1,8 @@
 //! The objects that every cluster has from the start.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use store::{Compare, StoreError};
@@ -11,17 +12,40 @@ use crate::object::{meta, meta_mut};
 use crate::server::Inner;
 use crate::storage::PutError;
 
+/// How soon what clusters stand on is back when somebody has deleted it; upstream's interval.
+const ROUND: Duration = Duration::from_secs(10);
+
 /// Creates what is missing.
 pub(crate) async fn create(server: &Arc<Inner>, advertise: Option<SocketAddr>) -> Result<(), StoreError> {
-    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
-        let namespace = json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
-            "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
-        ensure(server, "", "v1", "namespaces", namespace).await?;
-    }
+    create_foundation(server, advertise).await?;
     for (name, value, description) in PRIORITY_CLASSES {
         let class = json!({"metadata": {"name": name, "generation": 1}, "value": value,
             "description": description, "preemptionPolicy": "PreemptLowerPriority"});
         ensure(server, "scheduling.k8s.io", "v1", "priorityclasses", class).await?;
+    }
+    for (resource, object) in crate::authz::bootstrap::objects() {
+        ensure_access(server, resource, object).await?;
+    }
+    Ok(())
+}
+
+/// Creates again what must not stay away, until the server is gone.
+pub(crate) async fn keep(server: Weak<Inner>, advertise: Option<SocketAddr>) {
+    loop {
+        tokio::time::sleep(ROUND).await;
+        let Some(server) = server.upgrade() else { return };
+        if let Err(error) = create_foundation(&server, advertise).await {
+            tracing::debug!(%error, "the service of the API server is not looked after for now");
+        }
+    }
+}
+
+/// The system's namespaces, the range of service addresses, and the service of the API server itself.
+async fn create_foundation(server: &Arc<Inner>, advertise: Option<SocketAddr>) -> Result<(), StoreError> {
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        let namespace = json!({"metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
+            "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
+        ensure(server, "", "v1", "namespaces", namespace).await?;
     }
     let ready = json!({"type": "Ready", "status": "True", "reason": "",
         "message": "Kubernetes default Service CIDR is ready",
@@ -31,9 +55,6 @@ pub(crate) async fn create(server: &Arc<Inner>, advertise: Option<SocketAddr>) -
     ensure(server, "networking.k8s.io", "v1", "servicecidrs", range).await?;
     kubernetes_service(server, advertise).await?;
     crate::admission::service_addresses::repair(server).await;
-    for (resource, object) in crate::authz::bootstrap::objects() {
-        ensure_access(server, resource, object).await?;
-    }
     Ok(())
 }
 
@@ -145,6 +166,9 @@ async fn ensure(
     let registry = server.registry();
     let Some(kind) = registry.resource(group, version, resource) else { return Ok(()) };
     let key = kind.key(meta(&object, "namespace"), meta(&object, "name"));
+    if server.cached_key(kind, &key).is_some() {
+        return Ok(());
+    }
     let map = meta_mut(&mut object);
     map.insert("uid".to_owned(), base::rng::uuid().into());
     map.insert("creationTimestamp".to_owned(), base::clock::rfc3339(base::clock::now()).into());

@@ -205,6 +205,7 @@ impl ApiServer {
         flow::start(&inner).await;
         crd::start(&inner, definitions).await;
         aggregation::start(&inner).await;
+        tokio::spawn(crate::bootstrap::keep(Arc::downgrade(&inner), config.advertise));
         tokio::spawn(crate::expiry::run(Arc::downgrade(&inner)));
         let freed = inner.services.freed.clone();
         tokio::spawn(crate::admission::service_addresses::run(Arc::downgrade(&inner), freed));

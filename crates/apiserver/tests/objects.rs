@@ -104,6 +104,21 @@ async fn an_update_that_changes_nothing_is_not_written() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_service_of_the_server_comes_back() {
+    let server = Server::start().await;
+    let path = "/api/v1/namespaces/default/services/kubernetes";
+    let (_, first) = server.get(path).await;
+    server.call(Method::DELETE, path, None).await;
+    assert_eq!(server.get(path).await.0, 404);
+    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    let (code, again) = server.get(path).await;
+    assert_eq!((code, &again["spec"]["clusterIP"]), (200, &first["spec"]["clusterIP"]));
+    // And it is not written again while it is there.
+    tokio::time::sleep(std::time::Duration::from_secs(30)).await;
+    assert_eq!(server.get(path).await, (200, again));
+}
+
+#[tokio::test(start_paused = true)]
 async fn pages_show_one_moment() {
     let server = Server::start().await;
     for name in ["a", "b", "c"] {

@@ -178,7 +178,7 @@ mod tests {
             "properties": {"b": {"$ref": "#/definitions/B"}, "c": {"additionalProperties": false, "maximum": 1.5}},
             "x-kubernetes-list-type": "map",
         }}}));
-        let c = b"\x0a\x01c\x12\x0d\x39\0\0\0\0\0\0\xf8\x3f\xaa\x01\x02\x10\0".to_vec();
+        let c = b"\x0a\x01c\x12\x0e\x39\0\0\0\0\0\0\xf8\x3f\xaa\x01\x02\x10\0".to_vec();
         let b = b"\x0a\x01b\x12\x11\x0a\x0f#/definitions/B".to_vec();
         let properties = [wrap(1, &b), wrap(1, &c)].concat();
         let extension = pair("x-kubernetes-list-type", &wrap(2, b"map\n"));
