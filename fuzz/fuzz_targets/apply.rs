@@ -12,7 +12,7 @@ const NOW: &str = "2026-01-02T03:04:05Z";
 fn apply(live: Option<&Value>, config: &Value, manager: &str) -> Option<Value> {
     let ty = types::of_kind("apps", "v1", "Deployment")?;
     let mut patch = config.clone();
-    *patch.as_object_mut()?.entry("apiVersion").or_default() = "apps/v1".into();
+    patch.as_object_mut()?.insert("apiVersion".into(), "apps/v1".into());
     let request = ApplyRequest {
         live,
         patch,
