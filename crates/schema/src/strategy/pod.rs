@@ -55,19 +55,26 @@ pub fn ephemeral_containers_update(new: &mut Value, old: &Value) {
     prepare::count_spec(new, old);
 }
 
-/// Through `resize`, only resources and resize policies of containers change.
+/// Through `resize`, only resources and resize policies of containers change. Containers that were
+/// added, removed, renamed or moved are left for validation to find.
 pub fn resize_update(new: &mut Value, old: &Value) {
+    let count = |pod: &Value, list: &str| pod["spec"][list].as_array().map_or(0, Vec::len);
+    if ["containers", "initContainers"].iter().any(|list| count(new, list) != count(old, list)) {
+        return;
+    }
     let wanted = new["spec"].clone();
     prepare::keep(new, old, "spec");
     prepare::keep(new, old, "status");
-    let of = |list: &Value, name: &Value| {
-        list.as_array().into_iter().flatten().find(|c| c["name"] == *name).cloned()
-    };
     for list in ["containers", "initContainers"] {
-        for container in new["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            let Some(wish) = of(&wanted[list], &container["name"]) else { continue };
+        let Some(wishes) = wanted[list].as_array() else { continue };
+        let Some(containers) = new["spec"].get_mut(list).and_then(Value::as_array_mut) else { continue };
+        if containers.iter().zip(wishes).any(|(container, wish)| container["name"] != wish["name"]) {
+            containers.clone_from(wishes);
+            continue;
+        }
+        for (container, wish) in containers.iter_mut().zip(wishes) {
             for field in ["resources", "resizePolicy"] {
-                prepare::keep(container, &wish, field);
+                prepare::keep(container, wish, field);
             }
         }
     }

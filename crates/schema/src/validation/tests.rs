@@ -370,7 +370,7 @@ fn services() {
             spec.externalIPs[0]: Invalid value: "127.0.0.1": may not be in the loopback range (127.0.0.0/8, ::1/128)
             spec.externalIPs[1]: Invalid value: "010.1.1.1": must not have leading 0s
             spec.ports[2].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'
-            spec.ports[2]: Duplicate value: {"AppProtocol":null,"Name":"","NodePort":0,"Port":80,"Protocol":"TCP","TargetPort":0}
+            spec.ports[2]: Duplicate value: {"Name":"","Protocol":"TCP","AppProtocol":null,"Port":80,"TargetPort":0,"NodePort":0}
             spec.loadBalancerClass: Forbidden: may only be used when `type` is 'LoadBalancer'
         "#]],
     );

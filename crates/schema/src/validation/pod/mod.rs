@@ -10,6 +10,7 @@ mod env;
 mod handlers;
 mod mounts;
 mod projected;
+mod resize;
 mod security;
 mod spec;
 mod spread;
@@ -20,8 +21,9 @@ pub mod volumes;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use affinity::{node_selector, node_selector_term};
+pub use resize::resize;
 pub use tolerations::{taint_effect, validate as tolerations};
-pub use update::{ephemeral_containers_update, resize, status_update};
+pub use update::{ephemeral_containers_update, status_update};
 
 use super::{format, labels, metadata, rules};
 use crate::cursor::Node;

@@ -8,7 +8,6 @@ use super::super::{diff, format, metadata, rules};
 use super::{Pod, annotations, metadata_and_spec, tolerations};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList, Path};
-use crate::strategy::qos_class;
 
 const UPDATABLE: &str = "`spec.containers[*].image`,`spec.initContainers[*].image`,`spec.activeDeadlineSeconds`,\
      `spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` (allow it to \
@@ -304,38 +303,6 @@ pub fn ephemeral_containers_update(new: &Node, old: &Node) -> ErrorList {
             }
             Some(_) => {}
         }
-    }
-    errs
-}
-
-/// Through the subresource `resize`: only CPU and memory, and not the quality of service.
-pub fn resize(new: &Node, old: &Node) -> ErrorList {
-    let mut errs = ErrorList::new();
-    metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
-    metadata_and_spec(new, &mut errs);
-    if old.at("metadata").at("annotations").key("kubernetes.io/config.mirror").is_set() {
-        return [Error::forbidden(&Path::new(""), "static pods cannot be resized")].into_iter().collect();
-    }
-    let spec = new.at("spec");
-    let was = old.at("status").at("qosClass").str();
-    if was != qos_class(&new.to_value()) {
-        let shown = new.at("status").at("qosClass").str();
-        errs.push(spec.invalid_as(shown, "Pod QOS Class may not change as a result of resizing"));
-    }
-    let mut munged = spec.to_value();
-    for list in ["containers", "initContainers"] {
-        for (i, container) in munged[list].as_array_mut().into_iter().flatten().enumerate() {
-            restore(container, &old.at("spec").at(list).index(i), "resources");
-        }
-    }
-    restore(&mut munged, &old.at("spec"), "resources");
-    if let Some(object) = munged.as_object_mut() {
-        object.retain(|_, value| !value.is_null());
-    }
-    let before = old.at("spec").to_value();
-    if munged != before {
-        let difference = diff::unified("PodSpec", &before, &munged);
-        errs.push(spec.forbidden(format!("only cpu and memory resources are mutable\n{difference}")));
     }
     errs
 }
