@@ -22,6 +22,8 @@ pub(super) const MANAGER: &str = "kube-apiserver";
 /// How often servers behind are asked whether they are there; and at most that often.
 const CHECKS: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long changes are collected before they are looked at.
+const BATCH: Duration = Duration::from_millis(250);
 /// Servers asked at once.
 const CHECKS_AT_ONCE: usize = 16;
 
@@ -89,6 +91,9 @@ impl Controller {
                 changed = changes.changed() => if changed.is_err() { return },
                 _ = shutdown.changed() => return,
             }
+            // Every round looks at all of them, so thousands of changes at once must be few rounds.
+            tokio::time::sleep(BATCH).await;
+            changes.mark_unchanged();
             let Some(server) = server.upgrade() else { return };
             register::sync(&server, &all(&server), false).await;
             self.sync(&server).await;
