@@ -1,5 +1,7 @@
 //! Who owns which field: the API server's side of `schema::apply`.
 
+use std::collections::BTreeSet;
+
 use schema::apply::{self, ApplyError, ApplyRequest, Set, Update};
 use schema::decode::Strictness;
 use schema::types::{self, Type};
@@ -174,11 +176,12 @@ pub(crate) fn dedup_owner_references(call: &Call, object: &mut Value) {
     let Some(owners) = object["metadata"]["ownerReferences"].as_array() else { return };
     let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
     let mut repeated: Vec<String> = Vec::new();
+    let (mut seen, mut named) = (BTreeSet::new(), BTreeSet::new());
     for owner in owners {
-        if !kept.contains(owner) {
+        if seen.insert(owner.to_string()) {
             kept.push(owner.clone());
         } else if let Some(uid) = owner["uid"].as_str()
-            && !repeated.iter().any(|known| known == uid)
+            && named.insert(uid)
         {
             repeated.push(uid.to_owned());
         }
