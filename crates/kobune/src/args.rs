@@ -18,7 +18,7 @@ pub struct Args {
 #[derive(clap::Subcommand, Debug)]
 pub enum Command {
     /// Start a cluster on this machine
-    Up(local::up::Args),
+    Up(Box<local::up::Args>),
     /// Stop the cluster on this machine
     Down(local::down::Args),
     /// Say whether a cluster runs here, and what it is made of

@@ -44,7 +44,7 @@ fn run(args: Args) -> anyhow::Result<ExitCode> {
 async fn dispatch(args: Args) -> anyhow::Result<ExitCode> {
     let target = &args.target;
     match args.command {
-        Command::Up(up) => local::up::run(up).await?,
+        Command::Up(up) => local::up::run(*up).await?,
         Command::Down(down) => local::down::run(down).await?,
         Command::Status(status) => local::status::run(status).await?,
         Command::Demo(demo) => demo::run(demo).await?,
