@@ -86,7 +86,7 @@ pub use error::{Error, ErrorKind, Issue, Issues, Location};
 pub use eval::{Activation, Bindings, Outcome};
 pub use function::{ActualFn, CallFn, EstimateFn, Function, Overload, RegexFn};
 pub use types::{FieldType, NoTypes, Type, TypeProvider};
-pub use value::{Duration, Fields, Key, List, Map, Opaque, Str, Struct, Timestamp, Value};
+pub use value::{Duration, Fields, Key, List, Map, Opaque, Str, Struct, Timestamp, Value, Weighed};
 
 /// The budget of one evaluation in Kubernetes (`celconfig.PerCallLimit`).
 pub const PER_CALL_LIMIT: u64 = 1_000_000;

@@ -95,3 +95,43 @@ fn lists_do_not_grow_without_end() {
     let outcome = program.eval(&bindings, cel::PER_CALL_LIMIT);
     assert_eq!(outcome.result.unwrap_err().kind(), ErrorKind::CostLimit);
 }
+
+/// Values share their parts: each step makes two of what there is at the price of one.
+#[test]
+fn values_do_not_double_without_end() {
+    let eval = |source: &str| {
+        let program = env().compile(source).unwrap();
+        let list = serde_json::json!([[1, 2], [3, 4]]);
+        let bindings = Bindings::new().bind("l", Value::json(&list));
+        let outcome = program.eval(&bindings, cel::PER_CALL_LIMIT);
+        outcome.result.map(|value| value.to_json().unwrap()).map_err(|error| error.kind())
+    };
+    let uses = [
+        "",
+        ".all(z, z == z)",
+        ".all(z, z in [z])",
+        ".all(z, sets.contains([z], [z]))",
+        ".all(z, [z, z].distinct() == [z])",
+    ];
+    for step in [
+        ".map(v, [v, v])",
+        ".map(v, true, dyn([v] + [v]))",
+        ".map(v, {'a': v, 'b': v})",
+        ".map(v, [optional.of(v), optional.of(v)])",
+        ".map(v, {0: v, 1: v}.transformMap(i, w, w))",
+        ".map(v, [v, v].reverse())",
+    ] {
+        for then in uses {
+            let source = format!("[dyn([1, 2])]{}{then}", step.repeat(24));
+            assert_eq!(eval(&source), Err(ErrorKind::CostLimit), "{source}");
+        }
+    }
+    assert_eq!(eval(&format!("[l]{}.size()", ".map(v, [v, v])".repeat(24))), Err(ErrorKind::CostLimit));
+    // What is heavy but not too heavy can be compared, not for nothing.
+    let heavy = format!("[dyn([1, 2])]{}", ".map(v, [v, v])".repeat(16));
+    assert_eq!(eval(&format!("{heavy}.all(z, z == z)")), Ok(serde_json::json!(true)));
+    let often = format!("{heavy}.all(z, [1, 2, 3, 4, 5, 6, 7, 8, 9, 10].all(i, z == z))");
+    let (program, nothing) = (env().compile(&often).unwrap(), Bindings::new());
+    let outcome = program.eval(&nothing, 10_000);
+    assert_eq!(outcome.result.unwrap_err().kind(), ErrorKind::CostLimit);
+}

@@ -1,6 +1,8 @@
 //! What calls cost when they happen (`interpreter/runtimecost.go`).
 
 use crate::function::{ActualFn, Overload};
+use crate::syntax::operators;
+use crate::value::Weights;
 use crate::{Value, ext};
 
 /// How the cost of a call follows from its arguments.
@@ -85,6 +87,54 @@ pub(super) fn equality<'a>(operands: &[Value<'a>; 2], negated: bool) -> u64 {
         let shorter = actual_size(a).min(actual_size(b));
         (shorter as f64 * STRING_TRAVERSAL).ceil() as u64
     })
+}
+
+/// Walking values of at most this weight costs what it does upstream.
+const SMALL_VALUE: u64 = 1024;
+/// How much of a heavier one is walked for one unit of cost.
+const WEIGHT_PER_COST: u64 = 64;
+
+/// Whether the evaluation made the value, so that the request's size says nothing of its weight.
+fn is_computed(value: &Value<'_>) -> bool {
+    match value {
+        Value::List(list) => list.weight().is_some(),
+        Value::Map(map) => map.weight().is_some(),
+        Value::Struct(_) => true,
+        Value::Optional(Some(value)) => is_computed(value),
+        _ => false,
+    }
+}
+
+fn walk(weight: u64) -> u64 {
+    if weight > SMALL_VALUE { weight / WEIGHT_PER_COST } else { 0 }
+}
+
+/// What it costs at least to compare two values. Upstream's cost, from the outermost lengths only, is more than that
+/// for values that are not deep.
+pub(super) fn equality_walk(operands: &[Value<'_>; 2], weights: &mut Weights) -> u64 {
+    if !operands.iter().any(is_computed) {
+        return 0;
+    }
+    let [a, b] = operands;
+    walk(weights.of(a).min(weights.of(b)))
+}
+
+/// What the functions that compare elements cost in addition if the elements are deep.
+pub(super) fn search_walk(function: &str, args: &[Value<'_>], weights: &mut Weights) -> u64 {
+    let (a, b) = match (function, args) {
+        (operators::IN, [item, list @ Value::List(_)]) => (list, item),
+        ("indexOf" | "lastIndexOf", [list @ Value::List(_), item]) => (list, item),
+        ("sets.contains" | "sets.intersects" | "sets.equivalent", [a, b]) => (a, b),
+        ("distinct", [list]) => (list, list),
+        _ => return 0,
+    };
+    if !is_computed(a) && !is_computed(b) {
+        return 0;
+    }
+    let of_lists = !matches!(function, operators::IN | "indexOf" | "lastIndexOf");
+    let (many, others) = (actual_size(a), if of_lists { actual_size(b) } else { 1 });
+    let weight = weights.of(a).saturating_mul(others).min(weights.of(b).saturating_mul(many));
+    walk(weight).saturating_sub(many.saturating_mul(others))
 }
 
 /// The size of what has one, else 1.

@@ -13,7 +13,7 @@ use crate::Error;
 use crate::function::Call;
 use crate::stdlib::{self, format_value, index_of, insert};
 use crate::syntax::operators;
-use crate::value::{Key, List, Map, Str, Struct, Value, equal};
+use crate::value::{Key, LARGEST_WEIGHT, List, Map, Str, Struct, Value, Weights, equal};
 
 type Result<'a> = std::result::Result<Value<'a>, Error>;
 
@@ -34,6 +34,7 @@ pub(crate) struct Run<'a> {
     slots: Vec<Slot<'a>>,
     pub(crate) cost: u64,
     budget: u64,
+    weights: Weights,
 }
 
 /// A variable of a comprehension.
@@ -73,7 +74,7 @@ fn valid(value: Value<'_>) -> Result<'_> {
 
 impl<'a> Run<'a> {
     pub(crate) fn new(activation: &'a dyn Activation, budget: u64, slots: usize) -> Run<'a> {
-        Run { activation, slots: vec![Slot::Empty; slots], cost: 0, budget }
+        Run { activation, slots: vec![Slot::Empty; slots], cost: 0, budget, weights: Weights::default() }
     }
 
     fn charge(&mut self, cost: u64) -> std::result::Result<(), Error> {
@@ -249,7 +250,8 @@ impl<'a> Run<'a> {
 
     fn equal(&mut self, operands: &'a [Plan; 2], negated: bool) -> Result<'a> {
         let operands = self.operands(operands)?;
-        self.charge(charge::equality(&operands, negated))?;
+        let walk = charge::equality_walk(&operands, &mut self.weights);
+        self.charge(charge::equality(&operands, negated).max(walk))?;
         let [left, right] = &operands;
         match equal(left, right) {
             Some(equal) => Ok(Value::Bool(equal != negated)),
@@ -307,6 +309,8 @@ impl<'a> Run<'a> {
         {
             self.admit_list(left.len() + right.len())?;
         }
+        let walk = charge::search_walk(call.function, args, &mut self.weights);
+        self.charge(walk)?;
         let admitted = call.guard.iter().zip(args).all(|(param, arg)| fits(param, arg));
         let (result, rule) = match &call.target {
             Target::Direct(_, rule) if !admitted => (Err(no_overload(call.function, args)), *rule),
@@ -341,7 +345,13 @@ impl<'a> Run<'a> {
             Err(_) => rule.cost(args, &Value::Null),
         };
         self.charge(cost)?;
-        valid(result?)
+        self.admit(valid(result?)?)
+    }
+
+    /// Refuses values that it would take too long to walk, such as one that holds itself twice, many times over.
+    /// Upstream makes them, since making them takes little.
+    fn admit(&mut self, mut value: Value<'a>) -> Result<'a> {
+        if self.weights.admit(&mut value) { Ok(value) } else { Err(Error::cost_limit()) }
     }
 
     /// Joining lists costs nothing by their size upstream, where they are not copied. Here they are, so that large
@@ -378,7 +388,7 @@ impl<'a> Run<'a> {
             }
         }
         self.charge(LIST_COST)?;
-        Ok(Value::list(items))
+        self.admit(Value::list(items))
     }
 
     fn map(&mut self, entries: &'a [EntryPlan]) -> Result<'a> {
@@ -395,7 +405,7 @@ impl<'a> Run<'a> {
             };
         }
         self.charge(MAP_COST)?;
-        Ok(Value::Map(Map::from(map)))
+        self.admit(Value::Map(Map::from(map)))
     }
 
     fn object(&mut self, object: &'a StructPlan) -> Result<'a> {
@@ -408,7 +418,8 @@ impl<'a> Run<'a> {
             };
         }
         self.charge(STRUCT_COST)?;
-        Ok(Value::Struct(Struct { type_name: object.type_name.clone(), fields: Arc::new(fields) }))
+        let fields = Arc::new(fields.into());
+        self.admit(Value::Struct(Struct { type_name: object.type_name.clone(), fields }))
     }
 
     // Comprehensions.
@@ -497,7 +508,10 @@ impl<'a> Run<'a> {
         self.charge(1)?;
         match self.take(append.accumulator)? {
             Value::List(mut list) => {
-                list.push(element?);
+                let element = element?;
+                let weight = self.weights.of(&element);
+                list.push(element, weight);
+                admit_weight(list.weight())?;
                 Ok(Value::List(list))
             }
             _ => Err(Error::no_such_overload()),
@@ -516,16 +530,25 @@ impl<'a> Run<'a> {
             return Err(Error::no_such_overload());
         };
         match (key, value) {
-            (Some(key), value) => insert(&mut map, &key, value)?,
+            (Some(key), value) => {
+                let weight = self.weights.of(&value);
+                insert(&mut map, &key, value, weight)?;
+            }
             (None, Value::Map(more)) => {
                 for (key, value) in more.iter() {
-                    insert(&mut map, &key.to_value(), value)?;
+                    let weight = self.weights.of(&value);
+                    insert(&mut map, &key.to_value(), value, weight)?;
                 }
             }
             (None, _) => return Err(Error::no_such_overload()),
         }
+        admit_weight(map.weight())?;
         Ok(Value::Map(map))
     }
+}
+
+fn admit_weight(weight: Option<u64>) -> std::result::Result<(), Error> {
+    if weight.is_some_and(|weight| weight > LARGEST_WEIGHT) { Err(Error::cost_limit()) } else { Ok(()) }
 }
 
 fn contains(set: &std::collections::BTreeSet<Key<'static>>, key: &Key<'_>) -> bool {

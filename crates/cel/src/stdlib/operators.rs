@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::convert::format_value;
-use crate::value::{Duration, Key, Map, Timestamp, Value, compare_numbers};
+use crate::value::{Duration, Key, Map, Timestamp, Value, compare_numbers, of_value};
 use crate::{Error, Type};
 
 type Result<'a> = std::result::Result<Value<'a>, Error>;
@@ -253,11 +253,12 @@ pub(crate) fn insert<'a>(
     map: &mut Map<'a>,
     key: &Value<'a>,
     value: Value<'a>,
+    weight: u64,
 ) -> std::result::Result<(), Error> {
     let name = || format_value(key);
     let checked = Key::of(key).or_else(|| Key::matching(key));
     let checked = checked.ok_or_else(|| Error::new(format!("unsupported key type: {}", name())))?;
-    match map.insert(checked, value) {
+    match map.insert(checked, value, weight) {
         true => Ok(()),
         false => Err(Error::new(format!("insert failed: key {} already exists", name()))),
     }
@@ -267,7 +268,7 @@ pub(super) fn insert_entry<'a>(args: &[Value<'a>]) -> Result<'a> {
     match args {
         [Value::Map(map), key, value] => {
             let mut map = map.clone();
-            insert(&mut map, key, value.clone())?;
+            insert(&mut map, key, value.clone(), of_value(value))?;
             Ok(Value::Map(map))
         }
         _ => Err(Error::no_such_overload()),
@@ -279,7 +280,8 @@ pub(super) fn insert_map<'a>(args: &[Value<'a>]) -> Result<'a> {
         [Value::Map(map), Value::Map(more)] => {
             let mut map = map.clone();
             for (key, value) in more.iter() {
-                insert(&mut map, &key.to_value(), value)?;
+                let weight = of_value(&value);
+                insert(&mut map, &key.to_value(), value, weight)?;
             }
             Ok(Value::Map(map))
         }

@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Key, Str, Value, json};
+use super::{Key, Str, Value, Weighed, Weights, json, of_value};
 use crate::decl::{ListType, Schema};
 use crate::stdlib::format_value;
 
@@ -19,12 +19,12 @@ pub struct List<'a> {
 #[derive(Clone, Debug)]
 pub(super) enum Items<'a> {
     Json(&'a [serde_json::Value]),
-    Values(Arc<Vec<Value<'a>>>),
+    Values(Arc<Weighed<Vec<Value<'a>>>>),
 }
 
 impl<'a> From<Vec<Value<'a>>> for List<'a> {
     fn from(items: Vec<Value<'a>>) -> Self {
-        List { items: Items::Values(Arc::new(items)), schema: None }
+        List { items: Items::Values(Arc::new(items.into())), schema: None }
     }
 }
 
@@ -66,13 +66,37 @@ impl<'a> List<'a> {
         self.iter().any(|item| *value == item)
     }
 
-    /// The list as one that can be appended to; the elements are copied only if they are shared.
-    pub(crate) fn push(&mut self, value: Value<'a>) {
+    /// The elements, if they came as JSON.
+    pub(super) fn as_json(&self) -> Option<&'a [serde_json::Value]> {
+        match &self.items {
+            Items::Json(items) => Some(items),
+            Items::Values(_) => None,
+        }
+    }
+
+    /// The weight of a list that was computed.
+    pub(crate) fn weight(&self) -> Option<u64> {
+        match &self.items {
+            Items::Json(_) => None,
+            Items::Values(items) => Some(items.weight()),
+        }
+    }
+
+    /// Weighs a list that has just been computed.
+    pub(super) fn weigh(&mut self, weights: &mut Weights) -> Option<u64> {
+        if let Items::Values(items) = &mut self.items {
+            Weighed::weigh(items, weights);
+        }
+        self.weight()
+    }
+
+    /// Appends a value of the given weight; the elements are copied only if they are shared.
+    pub(crate) fn push(&mut self, value: Value<'a>, weight: u64) {
         if let Items::Json(_) = self.items {
             self.items = Items::Values(Arc::new(self.iter().collect()));
         }
         if let Items::Values(items) = &mut self.items {
-            Arc::make_mut(items).push(value);
+            Arc::make_mut(items).adding(weight).push(value);
         }
     }
 
@@ -81,20 +105,26 @@ impl<'a> List<'a> {
         match self.list_type() {
             ListType::Atomic => {
                 for item in other.iter() {
-                    self.push(item);
+                    self.push_light(item);
                 }
             }
             ListType::Set => {
                 let mut known: BTreeSet<_> = self.iter().map(|item| self.identity(&item)).collect();
                 for item in other.iter() {
                     if known.insert(self.identity(&item)) {
-                        self.push(item);
+                        self.push_light(item);
                     }
                 }
             }
             ListType::Map => return self.merge(other),
         }
         self
+    }
+
+    /// Appends a value whose weight will be found out when the list is admitted.
+    fn push_light(&mut self, value: Value<'a>) {
+        let weight = of_value(&value);
+        self.push(value, weight);
     }
 
     fn merge(self, other: &List<'a>) -> List<'a> {
@@ -109,7 +139,7 @@ impl<'a> List<'a> {
                 }
             }
         }
-        List { items: Items::Values(Arc::new(items)), schema: self.schema }
+        List { items: Items::Values(Arc::new(items.into())), schema: self.schema }
     }
 
     /// The indices of the elements of a set or map list by what identifies them.

@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Str, Value, json};
+use super::weight::of_key;
+use super::{Str, Value, Weighed, Weights, json};
 use crate::decl::{Schema, escape, unescape};
 
 /// A key of a map. Integers are equal and ordered by value, whatever their type.
@@ -27,7 +28,7 @@ pub struct Map<'a>(Entries<'a>);
 #[derive(Clone, Debug)]
 enum Entries<'a> {
     Json { members: &'a serde_json::Map<String, serde_json::Value>, schema: Option<&'a Schema> },
-    Values(Arc<BTreeMap<Key<'a>, Value<'a>>>),
+    Values(Arc<Weighed<BTreeMap<Key<'a>, Value<'a>>>>),
 }
 
 impl<'a> Key<'a> {
@@ -110,7 +111,7 @@ impl Eq for Key<'_> {}
 
 impl<'a> From<BTreeMap<Key<'a>, Value<'a>>> for Map<'a> {
     fn from(entries: BTreeMap<Key<'a>, Value<'a>>) -> Self {
-        Map(Entries::Values(Arc::new(entries)))
+        Map(Entries::Values(Arc::new(entries.into())))
     }
 }
 
@@ -193,8 +194,25 @@ impl<'a> Map<'a> {
         }
     }
 
-    /// Adds an entry; `false` if there is one with this key. The entries are copied only if they are shared.
-    pub(crate) fn insert(&mut self, key: Key<'a>, value: Value<'a>) -> bool {
+    /// The weight of a map that was computed.
+    pub(crate) fn weight(&self) -> Option<u64> {
+        match &self.0 {
+            Entries::Json { .. } => None,
+            Entries::Values(entries) => Some(entries.weight()),
+        }
+    }
+
+    /// Weighs a map that has just been computed.
+    pub(super) fn weigh(&mut self, weights: &mut Weights) -> Option<u64> {
+        if let Entries::Values(entries) = &mut self.0 {
+            Weighed::weigh(entries, weights);
+        }
+        self.weight()
+    }
+
+    /// Adds an entry with a value of the given weight; `false` if there is one with this key. The entries are copied
+    /// only if they are shared.
+    pub(crate) fn insert(&mut self, key: Key<'a>, value: Value<'a>, weight: u64) -> bool {
         if let Entries::Json { .. } = self.0 {
             self.0 = Entries::Values(Arc::new(self.iter().collect()));
         }
@@ -202,7 +220,8 @@ impl<'a> Map<'a> {
         if entries.contains_key(&key) {
             return false;
         }
-        Arc::make_mut(entries).insert(key, value);
+        let weight = weight.saturating_add(of_key(&key));
+        Arc::make_mut(entries).adding(weight).insert(key, value);
         true
     }
 }

@@ -7,6 +7,7 @@ mod list;
 mod map;
 mod str;
 pub(crate) mod timestamp;
+mod weight;
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ pub use list::List;
 pub use map::{Key, Map};
 pub use str::Str;
 pub use timestamp::Timestamp;
+pub use weight::Weighed;
+pub(crate) use weight::{LARGEST_WEIGHT, Weights, of_value};
 
 use crate::decl::Schema;
 use crate::{Error, Type};
@@ -68,7 +71,7 @@ pub struct Struct<'a> {
     /// The name of its type.
     pub type_name: Arc<str>,
     /// The fields that were set.
-    pub fields: Arc<BTreeMap<Arc<str>, Value<'a>>>,
+    pub fields: Arc<Weighed<BTreeMap<Arc<str>, Value<'a>>>>,
 }
 
 /// An object whose fields are computed when they are first read, such as `variables` in policies. What has been
