@@ -146,6 +146,10 @@ async fn requests_go_to_the_server_behind() {
     let condition = server.await_reason("ServiceNotFound").await;
     assert_eq!(condition["message"], "service/wardle in \"default\" is not present");
     let flunders = "/apis/wardle.example.com/v1/namespaces/default/flunders?limit=5";
+    // Routes follow a moment after conditions.
+    while server.get(flunders).await.0 == 404 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     assert_eq!(server.get(flunders).await, (503, json!("service unavailable\n")));
 
     server

@@ -48,6 +48,8 @@ impl World {
         // New nodes are tainted as not ready; the node life cycle controller does not run here.
         let ready = Patch::Merge(json!({"spec": {"taints": null}}));
         nodes.patch(name, &PatchParams::default(), &ready).await.unwrap();
+        // Watches of different kinds say nothing about each other's order: the node comes first.
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 
     async fn pod(&self, name: &str, cpu: &str, extra: Value) {

@@ -25,24 +25,45 @@ pub fn config_map(name: &str) -> Bytes {
     Bytes::from(object.to_string())
 }
 
-/// Creates `objects` ConfigMaps, then gets them for `gets_for`.
+/// Creates `objects` ConfigMaps, then gets them for `gets_for`, then patches them for as long.
 pub async fn creates_and_gets(clients: usize, objects: usize, gets_for: Duration) -> Result<()> {
     let server = Server::start(&["--components", "apiserver"]).await?;
     let connector = Connector::new(&server.config().await?)?;
     let (took, latencies) = create_all(&connector, clients, objects, CONFIG_MAPS, config_map).await?;
     print_rate("durable creates", took, &latencies);
 
+    let (took, latencies) = each_for(&connector, clients, objects, gets_for, Method::GET).await?;
+    print_rate("gets", took, &latencies);
+    let (took, latencies) = each_for(&connector, clients, objects, gets_for, Method::PATCH).await?;
+    print_rate("durable merge patches", took, &latencies);
+    println!("memory after {objects} objects {:>10.0} MiB", server.memory_mib());
+    Ok(())
+}
+
+/// Gets or patches the ConfigMaps, scattered, over `clients` connections until the time is over.
+async fn each_for(
+    connector: &Connector,
+    clients: usize,
+    objects: usize,
+    time: Duration,
+    method: Method,
+) -> Result<(Duration, Latencies)> {
     let began = Instant::now();
     let mut workers = JoinSet::new();
     for worker in 0..clients {
         let mut connection = connector.connect().await?;
+        let method = method.clone();
         workers.spawn(async move {
             let mut latencies = Latencies::default();
             let mut number = worker;
-            while began.elapsed() < gets_for {
+            while began.elapsed() < time {
                 let path = format!("{CONFIG_MAPS}/object-{}", number % objects);
+                let body = match method {
+                    Method::PATCH => Bytes::from(json!({"data": {"n": number.to_string()}}).to_string()),
+                    _ => Bytes::new(),
+                };
                 let sent = Instant::now();
-                connection.send(Method::GET, &path, Bytes::new(), StatusCode::OK).await?;
+                connection.send(method.clone(), &path, body, StatusCode::OK).await?;
                 latencies.add(sent);
                 number += 7919;
             }
@@ -50,9 +71,7 @@ pub async fn creates_and_gets(clients: usize, objects: usize, gets_for: Duration
         });
     }
     let latencies = Latencies::merge(workers.join_all().await.into_iter().collect::<Result<Vec<_>>>()?);
-    print_rate("gets", began.elapsed(), &latencies);
-    println!("memory after {objects} objects {:>10.0} MiB", server.memory_mib());
-    Ok(())
+    Ok((began.elapsed(), latencies))
 }
 
 /// Creates objects `object-0`, `object-1`, … over `clients` connections.
