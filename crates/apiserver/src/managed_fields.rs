@@ -156,6 +156,32 @@ pub(crate) fn apply_named(
     apply::apply(&request).map_err(apply_error)
 }
 
+/// Like [`apply`], where nobody called: what others own is taken over.
+pub(crate) fn apply_kind(
+    kind: &Kind,
+    old: &Value,
+    config: Value,
+    manager: &str,
+    subresource: &str,
+) -> Result<Value, ApiError> {
+    let Some(ty) = kind.ty() else { return Ok(old.clone()) };
+    let request = ApplyRequest {
+        live: Some(old),
+        patch: config,
+        ty,
+        manager,
+        api_version: &kind.api_version(),
+        subresource,
+        force: true,
+        ignored: &ignored_fields(kind, subresource),
+        now: &base::clock::rfc3339(base::clock::now()),
+        convert: None,
+    };
+    let merged = apply::apply(&request).map_err(apply_error)?;
+    let decoded = codec::normalise(kind, merged, Strictness::Ignore);
+    Ok(decoded.map_err(ApiError::internal)?.value)
+}
+
 fn apply_error(error: ApplyError) -> ApiError {
     match error {
         ApplyError::BadRequest(message) => ApiError::bad_request(message),

@@ -62,6 +62,18 @@ impl Server {
         assert_eq!(code, 201, "{answer}");
     }
 
+    /// Waits until a path is answered with a code: routes follow a moment after conditions.
+    async fn until(&self, path: &str, code: u16) -> Value {
+        for _ in 0..200 {
+            let (now, answer) = self.get(path).await;
+            if now == code {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{path} was not answered with {code}: {:?}", self.get(path).await);
+    }
+
     /// Waits for a reason in the condition of the APIService behind.
     async fn await_reason(&self, reason: &str) -> Value {
         for _ in 0..200 {
@@ -146,11 +158,7 @@ async fn requests_go_to_the_server_behind() {
     let condition = server.await_reason("ServiceNotFound").await;
     assert_eq!(condition["message"], "service/wardle in \"default\" is not present");
     let flunders = "/apis/wardle.example.com/v1/namespaces/default/flunders?limit=5";
-    // Routes follow a moment after conditions.
-    while server.get(flunders).await.0 == 404 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(server.get(flunders).await, (503, json!("service unavailable\n")));
+    assert_eq!(server.until(flunders, 503).await, json!("service unavailable\n"));
 
     server
         .create(
@@ -172,8 +180,7 @@ async fn requests_go_to_the_server_behind() {
         .await;
     assert_eq!(server.await_reason("Passed").await["message"], "all checks passed");
 
-    let (code, said) = server.get(flunders).await;
-    assert_eq!(code, 200);
+    let said = server.until(flunders, 200).await;
     let path = said["path"].as_str().unwrap();
     assert!(path.ends_with("/apis/wardle.example.com/v1/namespaces/default/flunders?limit=5"), "{path}");
     assert_eq!((&said["user"], &said["group"]), (&json!("alice"), &json!("system:masters")));

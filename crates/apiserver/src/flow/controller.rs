@@ -125,11 +125,12 @@ async fn set_condition(
         return Ok(());
     }
     condition["lastTransitionTime"] = base::clock::rfc3339(base::clock::now()).into();
-    let others = conditions.into_iter().flatten().filter(|other| other["type"] != condition["type"]);
-    let conditions: Vec<Value> = others.cloned().chain([condition.clone()]).collect();
-    let mut new = old.clone();
-    new["status"] = json!({"conditions": conditions});
-    managed_fields::track_kind(kind, &old, &mut new, CONSUMER, "status").map_err(PutError::Other)?;
+    let applied = json!({
+        "apiVersion": kind.api_version(), "kind": kind.kind, "metadata": {"name": entry.name()},
+        "status": {"conditions": [condition]},
+    });
+    let new = managed_fields::apply_kind(kind, &old, applied, CONSUMER, "status");
+    let mut new = new.map_err(PutError::Other)?;
     crate::codec::canonicalise(kind, &mut new);
     let compare = Compare::ModRevision(entry.revision);
     server.put_bytes(kind, entry.key.clone(), compare, encode_stored(&new)).await.map(|_| ())

@@ -34,9 +34,9 @@ pub async fn creates_and_gets(clients: usize, objects: usize, gets_for: Duration
 
     let (took, latencies) = each_for(&connector, clients, objects, gets_for, Method::GET).await?;
     print_rate("gets", took, &latencies);
+    println!("memory after {objects} objects {:>10.0} MiB", server.memory_mib());
     let (took, latencies) = each_for(&connector, clients, objects, gets_for, Method::PATCH).await?;
     print_rate("durable merge patches", took, &latencies);
-    println!("memory after {objects} objects {:>10.0} MiB", server.memory_mib());
     Ok(())
 }
 
