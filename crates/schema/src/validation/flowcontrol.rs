@@ -180,7 +180,31 @@ pub fn priority_level(object: &Node) -> ErrorList {
         }
         _ => errs.push(kind.not_supported(&["Exempt", "Limited"])),
     }
+    mandatory_level(object.at("metadata").at("name").str(), &spec, &mut errs);
     errs
+}
+
+/// The two levels that must be there are what they are; only the shares of `exempt` may be set.
+fn mandatory_level(name: &str, spec: &Node, errs: &mut ErrorList) {
+    let (kind, limited) = (spec.at("type").str(), spec.at("limited"));
+    match name {
+        "exempt" if kind != "Exempt" || limited.is_set() => errs
+            .push(spec.invalid("spec of 'exempt' except the 'spec.exempt' field must equal the fixed value")),
+        "catch-all" => {
+            let response = limited.at("limitResponse");
+            let fixed = kind == "Limited"
+                && !spec.at("exempt").is_set()
+                && limited.at("nominalConcurrencyShares").i64() == 5
+                && limited.at("lendablePercent").i64() == 0
+                && !limited.at("borrowingLimitPercent").is_set()
+                && response.at("type").str() == "Reject"
+                && !response.at("queuing").is_set();
+            if !fixed {
+                errs.push(spec.invalid("spec of 'catch-all' must equal the fixed value"));
+            }
+        }
+        _ => {}
+    }
 }
 
 /// A changed PriorityLevelConfiguration, by what it is now.
