@@ -140,20 +140,8 @@ pub(crate) fn apply_named(
         let merged = schema::patch::merge(old.unwrap_or(&empty), config);
         return merged.map_err(|error| ApiError::bad_request(error.to_string()));
     };
-    let to_version = |object: &Value, version: &str| in_version(&call.kind, object, version);
-    let request = ApplyRequest {
-        live: old,
-        patch: config.clone(),
-        ty,
-        manager,
-        api_version: &crate::kind::group_version(target.group, target.version),
-        subresource,
-        force,
-        ignored: &ignored_fields(&call.kind, subresource),
-        now: &base::clock::rfc3339(base::clock::now()),
-        convert: has_versions(&call.kind).then_some(&to_version),
-    };
-    apply::apply(&request).map_err(apply_error)
+    let api_version = crate::kind::group_version(target.group, target.version);
+    apply_typed(&call.kind, old, config.clone(), manager, force, subresource, ty, &api_version)
 }
 
 /// Like [`apply`], where nobody called: what others own is taken over.
@@ -165,21 +153,36 @@ pub(crate) fn apply_kind(
     subresource: &str,
 ) -> Result<Value, ApiError> {
     let Some(ty) = kind.ty() else { return Ok(old.clone()) };
-    let request = ApplyRequest {
-        live: Some(old),
-        patch: config,
-        ty,
-        manager,
-        api_version: &kind.api_version(),
-        subresource,
-        force: true,
-        ignored: &ignored_fields(kind, subresource),
-        now: &base::clock::rfc3339(base::clock::now()),
-        convert: None,
-    };
-    let merged = apply::apply(&request).map_err(apply_error)?;
+    let merged = apply_typed(kind, Some(old), config, manager, true, subresource, ty, &kind.api_version())?;
     let decoded = codec::normalise(kind, merged, Strictness::Ignore);
     Ok(decoded.map_err(ApiError::internal)?.value)
+}
+
+#[allow(clippy::too_many_arguments, reason = "as many as a request to apply has parts")]
+fn apply_typed(
+    kind: &Kind,
+    old: Option<&Value>,
+    patch: Value,
+    manager: &str,
+    force: bool,
+    subresource: &str,
+    ty: &Type,
+    api_version: &str,
+) -> Result<Value, ApiError> {
+    let to_version = |object: &Value, version: &str| in_version(kind, object, version);
+    let request = ApplyRequest {
+        live: old,
+        patch,
+        ty,
+        manager,
+        api_version,
+        subresource,
+        force,
+        ignored: &ignored_fields(kind, subresource),
+        now: &base::clock::rfc3339(base::clock::now()),
+        convert: has_versions(kind).then_some(&to_version),
+    };
+    apply::apply(&request).map_err(apply_error)
 }
 
 fn apply_error(error: ApplyError) -> ApiError {

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use decl_type::{DeclKind, DeclType, DeclTypes, MAX_REQUEST_SIZE};
-pub(crate) use escape::is_reserved;
-pub use escape::{escape, unescape};
+pub use escape::{escape, is_reserved, unescape};
 
 /// The `type` of a schema.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

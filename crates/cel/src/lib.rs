@@ -80,7 +80,7 @@ mod types;
 pub mod value;
 
 pub use cost::{CallEstimate, CostEstimate, CostNode, EstimateArgs, NoHints, SizeEstimate, SizeHints};
-pub use decl::{DeclType, DeclTypes, Schema, escape, unescape};
+pub use decl::{DeclType, DeclTypes, Schema, escape, is_reserved, unescape};
 pub use env::{Env, Program};
 pub use error::{Error, ErrorKind, Issue, Issues, Location};
 pub use eval::{Activation, Bindings, Outcome};

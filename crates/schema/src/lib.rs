@@ -4,7 +4,6 @@ pub mod apply;
 pub mod cursor;
 pub mod decode;
 pub mod defaults;
-pub mod encode;
 pub mod field;
 pub mod gotext;
 pub mod patch;

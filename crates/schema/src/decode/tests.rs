@@ -184,7 +184,7 @@ proptest! {
         let ty = types::of_kind("", "v1", "ConfigMap").unwrap();
         let text = serde_json::to_vec(&body).unwrap();
         if let Ok(first) = decode_json(&text, ty, Strictness::Strict) {
-            let stored = crate::encode::canonical(&first.value);
+            let stored = serde_json::to_vec(&first.value).unwrap();
             let again = decode_json(&stored, ty, Strictness::Strict).unwrap();
             prop_assert_eq!(&again.value, &first.value);
             prop_assert_eq!(&decode_value(first.value.clone(), ty, Strictness::Strict).unwrap().value, &first.value);

@@ -12,30 +12,6 @@ use crate::field::{Error, ErrorList};
 
 const ANNOTATIONS_MAX: usize = 20;
 const ANNOTATION_EXPRESSION_BYTES_MAX: usize = 5 << 10;
-/// What CEL keeps for itself.
-const RESERVED: &[&str] = &[
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// ValidatingAdmissionPolicy.
 pub fn validating_policy(object: &Node) -> ErrorList {
@@ -147,7 +123,7 @@ fn common(spec: &Node, conditions: bool, expressions: &mut Expressions, errs: &m
         let (name, expression) = (variable.at("name"), variable.at("expression"));
         if name.str().trim().is_empty() {
             errs.push(name.required("name is not specified"));
-        } else if !format::c_identifier(name.str()).is_empty() || RESERVED.contains(&name.str()) {
+        } else if !format::c_identifier(name.str()).is_empty() || cel::is_reserved(name.str()) {
             errs.push(name.invalid_str("must be a valid CEL identifier"));
         }
         if expression.str().trim().is_empty() {
