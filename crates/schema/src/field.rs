@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::rc::Rc;
 
+pub use base::gotext::quote;
 use serde_json::Value;
 
 /// The way from an object's root to one of its fields.
@@ -385,46 +386,6 @@ impl<'a> IntoIterator for &'a ErrorList {
 
 fn counted(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
-}
-
-/// Quotes as Go's `strconv.Quote` does (`%q`).
-pub fn quote(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\u{7}' => out.push_str("\\a"),
-            '\u{8}' => out.push_str("\\b"),
-            '\u{c}' => out.push_str("\\f"),
-            '\n' => out.push_str("\\n"),
-            '\r' => out.push_str("\\r"),
-            '\t' => out.push_str("\\t"),
-            '\u{b}' => out.push_str("\\v"),
-            c if c.is_control() || invisible(c) => {
-                let code = c as u32;
-                // Writing to a String cannot fail.
-                let _ = match code {
-                    0..=0x7f => write!(out, "\\x{code:02x}"),
-                    0x80..=0xffff => write!(out, "\\u{code:04x}"),
-                    _ => write!(out, "\\U{code:08x}"),
-                };
-            }
-            c => out.push(c),
-        }
-    }
-    out.push('"');
-    out
-}
-
-/// Characters that Go's `strconv.IsPrint` refuses although they are no control characters:
-/// spaces other than U+0020, format characters, private use.
-fn invisible(c: char) -> bool {
-    let space = c.is_whitespace() && c != ' ';
-    space
-        || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
-            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e000}'..='\u{f8ff}' | '\u{f0000}'..='\u{10ffff}')
 }
 
 /// JSON as Go's `encoding/json` writes it: `<`, `>` and `&` escaped.
