@@ -17,6 +17,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::aggregation::ProxyClient;
+use crate::serve::server_name;
 
 /// The group of the API server towards kubelets, which trust it. It is granted nothing in the API itself.
 pub const KUBELET_CLIENT_GROUP: &str = "kobune:kubelet-client";
@@ -310,7 +311,9 @@ pub fn server_config(credentials: &Credentials, ca_pem: &str) -> Result<Arc<rust
     let chain = CertificateDer::pem_slice_iter(credentials.certificate_pem.as_bytes())
         .collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(credentials.key_pem.as_bytes())?;
-    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+    let mut provider = Arc::unwrap_or_clone(provider());
+    provider.cipher_suites = server_name::cipher_suites(&provider.cipher_suites);
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)?;

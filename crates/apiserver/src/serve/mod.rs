@@ -6,6 +6,7 @@
 //! sent; dead ones are found out by pings (HTTP/2) or closed while idle (HTTP/1.1); streams, and those that
 //! are reset at once, are limited per connection, and connections per process.
 
+pub(crate) mod server_name;
 mod stall;
 
 use std::future::Future;
@@ -143,7 +144,8 @@ async fn connection(
     graceful: &GracefulShutdown,
 ) -> Result<(), crate::BoxError> {
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await??;
+    let handshake = async { acceptor.accept(server_name::begin(stream).await?).await };
+    let stream = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await??;
     let tls = stream.get_ref().1;
     let builder = if tls.alpn_protocol() == Some(b"h2") { &builders.http2 } else { &builders.http1 };
     let Some(server) = server else {
