@@ -81,6 +81,7 @@ const CONTROLLERS: &[(&str, Run)] = &[
     ("nodelifecycle", |context| Box::pin(node_lifecycle::run(context))),
     ("podgc", |context| Box::pin(pod_gc::run(context))),
     ("replicaset", |context| Box::pin(replica_set::run(context))),
+    ("replicationcontroller", |context| Box::pin(replica_set::run_replication_controllers(context))),
     ("resourcequota", |context| Box::pin(resource_quota::run(context))),
     ("serviceaccount", |context| Box::pin(service_account::run(context))),
     ("serviceaccounttoken", |context| Box::pin(service_account_token::run(context))),

@@ -1,6 +1,7 @@
-//! ReplicaSets: as many pods of a template as asked for.
+//! ReplicaSets and ReplicationControllers: as many pods of a template as asked for.
 
 mod deletion_order;
+mod kinds;
 mod plan;
 
 use std::sync::Arc;
@@ -10,9 +11,10 @@ use client::{
     Event, EventType, Informer, Next, Recorder, WorkQueue, key_of, object_key, reference_to, run_workers,
 };
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 
+use self::kinds::Replicated;
 use self::plan::{Action, Failure, Observed};
 use crate::batch::slow_start;
 use crate::context::{Context, Error, GATHER, gone_is_fine, is_namespace_terminating, is_not_found, message};
@@ -25,9 +27,18 @@ const WORKERS: usize = 16;
 /// How many of the pods of one pass get an event of their own; the rest would only be noise.
 const EVENTS_PER_PASS: usize = 10;
 
-/// Runs the controller until the context is stopped.
+/// Runs the controller of ReplicaSets until the context is stopped.
 pub async fn run(context: Context) {
-    let controller = Arc::new(Controller::new(&context));
+    run_kind::<ReplicaSet>(context).await;
+}
+
+/// Runs the controller of ReplicationControllers until the context is stopped.
+pub async fn run_replication_controllers(context: Context) {
+    run_kind::<ReplicationController>(context).await;
+}
+
+async fn run_kind<K: Replicated>(context: Context) {
+    let controller = Arc::new(Controller::<K>::new(&context));
     controller.watch(&context);
     controller.sets.synced().await;
     context.informers.of::<Pod>().synced().await;
@@ -39,20 +50,20 @@ pub async fn run(context: Context) {
     run_workers(queue, WORKERS, reconcile, context.stop.clone()).await;
 }
 
-struct Controller {
+struct Controller<K> {
     context: Context,
-    sets: Informer<ReplicaSet>,
+    sets: Informer<K>,
     recorder: Recorder,
     queue: WorkQueue<String>,
     in_flight: Arc<InFlight>,
 }
 
-impl Controller {
+impl<K: Replicated> Controller<K> {
     fn new(context: &Context) -> Self {
         Self {
             context: context.clone(),
             sets: context.informers.of(),
-            recorder: context.recorder("replicaset-controller"),
+            recorder: context.recorder(K::COMPONENT),
             queue: WorkQueue::new(),
             in_flight: Arc::default(),
         }
@@ -61,8 +72,8 @@ impl Controller {
     fn watch(&self, context: &Context) {
         let (queue, in_flight) = (self.queue.clone(), self.in_flight.clone());
         self.sets.on_event(move |event| {
-            if let Event::Deleted(rs) = event {
-                in_flight.forget(rs.metadata.uid.as_deref().unwrap_or(""));
+            if let Event::Deleted(set) = event {
+                in_flight.forget(uid_of(set.as_ref()));
             }
             queue.add(key_of(event.object().as_ref()));
         });
@@ -71,10 +82,11 @@ impl Controller {
     }
 
     async fn reconcile(&self, key: &str) -> Result<Next, Error> {
-        let Some(rs) = self.sets.get_key(key) else { return Ok(Next::Wait) };
+        let Some(set) = self.sets.get_key(key) else { return Ok(Next::Wait) };
+        let rs = set.as_replica_set();
         let uid = rs.metadata.uid.clone().unwrap_or_default();
         self.look_up_overdue(&rs, &uid).await?;
-        let mut observed = self.observe(&rs, &uid).await?;
+        let mut observed = self.observe(&set, &rs, &uid).await?;
         let mut failure = None;
         let mut again = false;
         if rs.metadata.deletion_timestamp.is_none() {
@@ -82,18 +94,18 @@ impl Controller {
             match plan::plan(&rs, &observed, || self.related(&rs, &observed), now) {
                 Action::Nothing => {}
                 Action::Create(count) => {
-                    failure = self.create(&rs, &uid, count).await;
+                    failure = self.create(&set, &rs, &uid, count).await;
                     again = count == plan::BURST && failure.is_none();
                 }
                 Action::Delete(pods) => {
                     again = pods.len() == plan::BURST;
-                    failure = self.delete(&rs, &uid, pods).await;
+                    failure = self.delete(&set, &uid, pods).await;
                 }
             }
             // What became visible during the writes is counted at once.
             observed.pods = self.visible(&uid, observed.pods);
         }
-        self.write_status(&rs, &observed, failure.as_ref()).await?;
+        self.write_status(&set, &rs, &observed, failure.as_ref()).await?;
         if let Some(failure) = failure {
             return Err(Error::NotYet(failure.message));
         }
@@ -107,7 +119,7 @@ impl Controller {
 
     /// What the set has, taking in and letting go of pods by its selector. What is in flight is
     /// read before the pods: seen in this order, a pod may be counted twice but never missed.
-    async fn observe(&self, rs: &ReplicaSet, uid: &str) -> Result<Observed, Error> {
+    async fn observe(&self, set: &K, rs: &ReplicaSet, uid: &str) -> Result<Observed, Error> {
         let unseen = self.in_flight.unseen(uid);
         let deleting = self.in_flight.being_deleted(uid);
         let (namespace, candidates) = self.candidates(rs, uid);
@@ -122,7 +134,7 @@ impl Controller {
         if !adopt.is_empty() {
             self.check_alive(rs, uid).await?;
             for pod in adopt {
-                pods.extend(adopt_pod(&self.context, namespace, rs, &pod).await?);
+                pods.extend(adopt_pod(&self.context, namespace, set, &pod).await?);
             }
         }
         Ok(Observed { pods, unseen, deleting })
@@ -152,11 +164,11 @@ impl Controller {
     /// Nothing is adopted by a set that is deleted or replaced, which only a live read can tell.
     async fn check_alive(&self, rs: &ReplicaSet, uid: &str) -> Result<(), Error> {
         let name = rs.metadata.name.as_deref().unwrap_or("");
-        let api: Api<ReplicaSet> =
+        let api: Api<K> =
             Api::namespaced(self.context.client.clone(), rs.metadata.namespace.as_deref().unwrap_or(""));
         let live = api.get(name).await?;
-        if live.metadata.uid.as_deref() != Some(uid) || live.metadata.deletion_timestamp.is_some() {
-            return Err(Error::Replaced { kind: "ReplicaSet", name: key_of(rs) });
+        if uid_of(&live) != uid || live.meta().deletion_timestamp.is_some() {
+            return Err(Error::Replaced { kind: K::KIND, name: key_of(rs) });
         }
         Ok(())
     }
@@ -178,17 +190,16 @@ impl Controller {
     fn related(&self, rs: &ReplicaSet, observed: &Observed) -> Vec<Arc<Pod>> {
         let Some(parent) = owner::controller(&rs.metadata) else { return observed.pods.clone() };
         let siblings = self.sets.in_namespace(rs.metadata.namespace.as_deref().unwrap_or(""));
-        let siblings = siblings.iter().filter(|other| owner::is_controlled_by(&other.metadata, &parent.uid));
-        let uids = siblings.filter_map(|other| other.metadata.uid.as_deref());
-        uids.flat_map(|uid| self.context.pods.controlled_by(uid)).collect()
+        let siblings = siblings.iter().filter(|other| owner::is_controlled_by(other.metadata(), &parent.uid));
+        siblings.flat_map(|other| self.context.pods.controlled_by(uid_of(other.as_ref()))).collect()
     }
 
-    async fn create(&self, rs: &ReplicaSet, uid: &str, count: usize) -> Option<Failure> {
+    async fn create(&self, set: &K, rs: &ReplicaSet, uid: &str, count: usize) -> Option<Failure> {
         let namespace = rs.metadata.namespace.as_deref().unwrap_or("");
         let template = rs.spec.as_ref().and_then(|spec| spec.template.clone()).unwrap_or_default();
-        let wanted = template::pod(&template, namespace, owner::reference(rs));
+        let wanted = template::pod(&template, namespace, owner::reference(set));
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), namespace);
-        let about = reference_to(rs);
+        let about = reference_to(set);
         self.in_flight.creating(uid, count);
         let (tried, result) = slow_start((0..count).collect(), |index| {
             let (api, wanted, about) = (&api, &wanted, &about);
@@ -215,10 +226,10 @@ impl Controller {
         Some(Failure { reason: "FailedCreate", message: message(&error) })
     }
 
-    async fn delete(&self, rs: &ReplicaSet, uid: &str, pods: Vec<Arc<Pod>>) -> Option<Failure> {
-        let namespace = rs.metadata.namespace.as_deref().unwrap_or("");
+    async fn delete(&self, set: &K, uid: &str, pods: Vec<Arc<Pod>>) -> Option<Failure> {
+        let namespace = set.metadata().namespace.as_deref().unwrap_or("");
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), namespace);
-        let about = reference_to(rs);
+        let about = reference_to(set);
         let pods: Vec<(usize, Arc<Pod>)> = pods.into_iter().enumerate().collect();
         let (_, result) = slow_start(pods, |(index, pod)| {
             let (api, about) = (&api, &about);
@@ -248,29 +259,32 @@ impl Controller {
 
     async fn write_status(
         &self,
+        set: &K,
         rs: &ReplicaSet,
         observed: &Observed,
         failure: Option<&Failure>,
     ) -> Result<(), Error> {
-        let status = plan::status(rs, observed, failure, &pod::now());
-        if rs.status.as_ref() == Some(&status) {
+        let updated = set.with_status(plan::status(rs, observed, failure, &pod::now()));
+        if rs.status == updated.as_replica_set().status {
             return Ok(());
         }
-        let mut updated = rs.clone();
-        updated.status = Some(status);
         let name = rs.metadata.name.as_deref().unwrap_or("");
-        let api: Api<ReplicaSet> =
+        let api: Api<K> =
             Api::namespaced(self.context.client.clone(), rs.metadata.namespace.as_deref().unwrap_or(""));
         gone_is_fine(api.replace_status(name, &PostParams::default(), &updated).await)?;
         Ok(())
     }
 }
 
-fn pod_event(
+fn uid_of<K: Replicated>(set: &K) -> &str {
+    set.metadata().uid.as_deref().unwrap_or("")
+}
+
+fn pod_event<K: Replicated>(
     event: &Event<'_, Pod>,
     queue: &WorkQueue<String>,
     in_flight: &InFlight,
-    sets: &Informer<ReplicaSet>,
+    sets: &Informer<K>,
 ) {
     let (old, new) = match event {
         Event::Applied { old, new } => (*old, *new),
@@ -279,20 +293,20 @@ fn pod_event(
     let namespace = new.metadata.namespace.as_deref().unwrap_or("");
     let gone = matches!(event, Event::Deleted(_));
     let uid = new.metadata.uid.as_deref().unwrap_or("");
-    let owner_of = |p: &Pod| owner::controller_of_kind::<ReplicaSet>(&p.metadata).cloned();
+    let owner_of = |p: &Pod| owner::controller_of_kind::<K>(&p.metadata).cloned();
     if let Some(reference) = owner_of(new) {
         in_flight.observed(&reference.uid, uid, gone || pod::is_deleted(new));
         let key = object_key(namespace, &reference.name);
         let urgent = gone || old.is_some_and(|old| pod::is_active(old) != pod::is_active(new));
         if urgent { queue.add(key) } else { queue.add_after(key, GATHER) }
     } else if owner::controller(&new.metadata).is_none() && !gone && new.metadata.labels.is_some() {
-        for rs in sets.in_namespace(namespace) {
-            let selects = rs.spec.as_ref().is_some_and(|spec| {
+        for set in sets.in_namespace(namespace) {
+            let selects = set.as_replica_set().spec.as_ref().is_some_and(|spec| {
                 Selector::from_label_selector(&spec.selector)
                     .is_ok_and(|selector| selector.matches_optional(new.metadata.labels.as_ref()))
             });
             if selects {
-                queue.add(key_of(rs.as_ref()));
+                queue.add(key_of(set.as_ref()));
             }
         }
     }
