@@ -44,6 +44,14 @@ impl Filter {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
+    /// Whether it depends on fields of the objects besides their names.
+    pub fn reads_fields(&self) -> bool {
+        self.fields
+            .0
+            .iter()
+            .any(|term| !matches!(term.field.as_str(), "metadata.name" | "metadata.namespace"))
+    }
+
     /// Whether an object of the cache is selected; `kind` is the stored version's row.
     pub fn matches(&self, entry: &Entry, kind: &Kind) -> bool {
         if !entry.key.starts_with(&self.prefix) {
@@ -68,12 +76,7 @@ impl Filter {
                 return false;
             }
         }
-        let rest = self
-            .fields
-            .0
-            .iter()
-            .any(|term| !matches!(term.field.as_str(), "metadata.name" | "metadata.namespace"));
-        if !rest && self.labels.is_empty() {
+        if !self.reads_fields() && self.labels.is_empty() {
             return true;
         }
         self.matches_selectable(entry.selectable(kind), entry, kind)

@@ -107,8 +107,10 @@ pub(crate) async fn page(
         return Ok(Page { entries: Entries::All(objects, prefix), revision, remaining: None, next: None });
     }
     let mut entries = VecDeque::new();
-    let mut candidates =
-        range(&objects, &filter.prefix, start.as_deref()).filter(|entry| filter.matches(entry, &row));
+    let converted = in_requested_version(call, &objects, filter, start.as_deref()).await?;
+    let stored = converted.is_none().then(|| range(&objects, &filter.prefix, start.as_deref()));
+    let candidates = converted.iter().flatten().chain(stored.into_iter().flatten());
+    let mut candidates = candidates.filter(|entry| filter.matches(entry, &row));
     let limit = if options.limit == 0 { usize::MAX } else { options.limit };
     entries.extend(candidates.by_ref().take(limit).cloned());
     let rest = candidates.next();
@@ -123,6 +125,19 @@ pub(crate) async fn page(
     drop(candidates);
     page.entries = Entries::Some(entries);
     Ok(page)
+}
+
+/// The objects of a custom kind as the request's version shows them, if the filter asks for fields: those are
+/// the version's own, and may only come about by a conversion.
+pub(crate) async fn in_requested_version(
+    call: &Call,
+    objects: &Objects,
+    filter: &Filter,
+    start: Option<&str>,
+) -> Result<Option<Vec<Arc<Entry>>>, ApiError> {
+    let Some(handler) = call.kind.custom.as_ref().filter(|_| filter.reads_fields()) else { return Ok(None) };
+    let candidates = range(objects, &filter.prefix, start).cloned();
+    handler.show(&call.server, candidates).await.map(Some)
 }
 
 /// The objects at the right revision, that revision, and the key to start after.

@@ -11,6 +11,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use serde_json::{Value, json};
 use store::Revision;
 
+use super::list::in_requested_version;
 use super::options::{FUTURE_WAIT, ListOptions, wait_for_version};
 use crate::body::Body;
 use crate::cache::{
@@ -55,11 +56,10 @@ pub(crate) async fn watch(call: &Call) -> Result<Response<Body>, ApiError> {
         }
         let snapshot = resource.snapshot(cache.applied());
         let (filter, row) = (&options.filter, resource.kind());
-        initial.extend(
-            range(&snapshot.objects, &filter.prefix, None)
-                .filter(|entry| filter.matches(entry, &row))
-                .cloned(),
-        );
+        let converted = in_requested_version(call, &snapshot.objects, filter, None).await?;
+        let stored = converted.is_none().then(|| range(&snapshot.objects, &filter.prefix, None));
+        let candidates = converted.iter().flatten().chain(stored.into_iter().flatten());
+        initial.extend(candidates.filter(|entry| filter.matches(entry, &row)).cloned());
         if options.send_initial_events == Some(true) && options.bookmarks {
             initial_end = Some(snapshot.revision);
         }
