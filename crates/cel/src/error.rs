@@ -135,6 +135,12 @@ impl Issues {
     pub(crate) fn is_empty(&self) -> bool {
         self.issues.is_empty()
     }
+
+    /// The issues with what Kubernetes says in front of them.
+    pub fn explain(&self) -> String {
+        let step = if self.instantiation.is_some() { "program instantiation" } else { "compilation" };
+        format!("{step} failed: {self}")
+    }
 }
 
 impl fmt::Display for Issues {
@@ -163,6 +169,10 @@ impl Issue {
     /// The text with the line of the source and a mark under the place. Wide characters get wide marks.
     fn display(&self, f: &mut fmt::Formatter<'_>, source: &str) -> fmt::Result {
         let Location { line, column } = self.location;
+        if source.is_empty() {
+            // Nothing has no places: cel-go finds neither the column nor the line.
+            return write!(f, "ERROR: <input>:{line}:0: {}", self.message);
+        }
         write!(f, "ERROR: <input>:{}:{}: {}", line, column + 1, self.message)?;
         let Some(text) = usize::try_from(line - 1).ok().and_then(|n| source.split('\n').nth(n)) else {
             return Ok(());

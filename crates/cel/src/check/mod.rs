@@ -400,7 +400,7 @@ impl Checker<'_> {
             Type::List(element) if two => (Type::Int, (**element).clone()),
             Type::List(element) => ((**element).clone(), Type::Dyn),
             Type::Map(types) => (types.0.clone(), types.1.clone()),
-            Type::Dyn | Type::Any | Type::Error | Type::Param(_) => {
+            Type::Dyn | Type::Error | Type::Param(_) => {
                 self.mapping.assignable(&Type::Dyn, &range);
                 (Type::Dyn, Type::Dyn)
             }

@@ -70,7 +70,7 @@ pub(super) trait Input<'a> {
 
 /// Where in the document the decoder is.
 enum Segment<'t> {
-    Field(&'t str),
+    Field(&'t Field),
     Key(String),
     Index(usize),
 }
@@ -144,6 +144,9 @@ impl<'a, 't, I: Input<'a>> Decoder<'t, I> {
             (_, Event::Null) => Ok(ty.zero()),
             (Shape::Bool, Event::Bool(b)) => Ok(Value::Bool(b)),
             (Shape::String(_), Event::String(s)) => Ok(Value::String(s.into_owned())),
+            (Shape::Int64 | Shape::Int32, Event::Number(n)) if self.from_tree && n.contains('.') => {
+                Err(Stop::Unmarshaler(format!("cannot convert float64 to {}", ty.go())))
+            }
             (Shape::Int64, Event::Number(n)) => match n.parse::<i64>() {
                 Ok(n) => Ok(Value::from(n)),
                 Err(_) => self.mismatch_text(&format!("number {n}"), ty.go(), owner),
@@ -200,7 +203,7 @@ impl<'a, 't, I: Input<'a>> Decoder<'t, I> {
                 }
                 continue;
             }
-            self.path.push(Segment::Field(&field.name));
+            self.path.push(Segment::Field(field));
             let value = self.value(&field.ty, event, Some(ty))?;
             self.path.pop();
             store(&mut object, field, value, again);
@@ -367,9 +370,10 @@ impl<'a, 't, I: Input<'a>> Decoder<'t, I> {
             Err(e) => {
                 let at = match e {
                     base64::DecodeError::InvalidByte(at, _) => at,
-                    _ => text.len() / 4 * 4,
+                    _ => first_foreign_byte(&text).unwrap_or(text.len() / 4 * 4),
                 };
-                self.first_error.get_or_insert(format!("illegal base64 data at input byte {at}"));
+                let through = if self.from_tree { "error decoding from json: " } else { "" };
+                self.first_error.get_or_insert(format!("{through}illegal base64 data at input byte {at}"));
                 Value::Null
             }
         }
@@ -418,11 +422,11 @@ impl<'a, 't, I: Input<'a>> Decoder<'t, I> {
 
     fn mismatch_of(&self, kind: &str, go: &str, owner: Option<&Type>) -> String {
         let owner = owner.filter(|_| !self.from_tree);
-        let fields: Vec<&str> = self
+        let fields: Vec<String> = self
             .path
             .iter()
             .filter_map(|s| match s {
-                Segment::Field(name) => Some(*name),
+                Segment::Field(field) => Some(format!("{}{}", field.embedded, field.name)),
                 _ => None,
             })
             .collect();
@@ -444,7 +448,7 @@ impl<'a, 't, I: Input<'a>> Decoder<'t, I> {
         for segment in &self.path {
             match segment {
                 Segment::Index(i) => path.push_str(&format!("[{i}]")),
-                Segment::Field(name) => push_name(&mut path, name),
+                Segment::Field(field) => push_name(&mut path, &field.name),
                 Segment::Key(name) => push_name(&mut path, name),
             }
         }
@@ -527,8 +531,13 @@ impl Numbers {
     }
 }
 
+/// Go stumbles over the first byte that is none of base64, also where the length is wrong.
+fn first_foreign_byte(text: &str) -> Option<usize> {
+    text.bytes().position(|b| !b.is_ascii_alphanumeric() && !b"+/=".contains(&b))
+}
+
 /// Go writes floats without a fraction as whole numbers.
-fn float_as_go(float: f64) -> Value {
+pub(crate) fn float_as_go(float: f64) -> Value {
     if float.fract() == 0.0 && float.abs() < 1e15 {
         return Value::from(float as i64);
     }

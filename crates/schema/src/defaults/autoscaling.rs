@@ -4,8 +4,26 @@ use serde_json::{Value, json};
 
 use super::fill::Fill;
 
+/// The annotations in which older versions carry what they cannot express. The stored version never has them.
+pub const ROUND_TRIP_ANNOTATIONS: [&str; 6] = [
+    "autoscaling.alpha.kubernetes.io/metrics",
+    "autoscaling.alpha.kubernetes.io/current-metrics",
+    "autoscaling.alpha.kubernetes.io/conditions",
+    "autoscaling.alpha.kubernetes.io/behavior",
+    "autoscaling.alpha.kubernetes.io/scale-down-tolerance",
+    "autoscaling.alpha.kubernetes.io/scale-up-tolerance",
+];
+
 /// HorizontalPodAutoscaler: 80 % CPU unless it says otherwise.
 pub fn horizontal_pod_autoscaler(object: &mut Value) {
+    if let Some(metadata) = object.field("metadata").and_then(Value::as_object_mut)
+        && let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut)
+    {
+        annotations.retain(|key, _| !ROUND_TRIP_ANNOTATIONS.contains(&key.as_str()));
+        if annotations.is_empty() {
+            metadata.remove("annotations");
+        }
+    }
     let spec = object.filled("spec");
     spec.fill_nil("minReplicas", 1);
     if spec.get("metrics").and_then(Value::as_array).is_none_or(Vec::is_empty) {

@@ -97,6 +97,8 @@ pub fn csi_driver(object: &mut Value) {
 /// ResourceClaim.
 pub fn resource_claim(object: &mut Value) {
     device_claim(object.filled("spec"));
+    let results = object.pointer_mut("/status/allocation/devices");
+    results.into_iter().flat_map(|devices| devices.items("results")).for_each(tolerations);
 }
 
 /// ResourceClaimTemplate.
@@ -110,12 +112,27 @@ fn device_claim(spec: &mut Value) {
         if request.text("allocationMode") == "ExactCount" {
             request.fill("count", 1);
         }
+        tolerations(request);
     };
     for request in spec.field("devices").into_iter().flat_map(|devices| devices.items("requests")) {
         if let Some(exactly) = request.field("exactly") {
             exactly_one(exactly);
         }
         request.items("firstAvailable").for_each(exactly_one);
+    }
+}
+
+fn tolerations(holder: &mut Value) {
+    holder.items("tolerations").for_each(|toleration| toleration.fill("operator", "Equal"));
+}
+
+/// ResourceSlice: taints say since when they are there.
+pub fn resource_slice(object: &mut Value) {
+    let devices = object.filled("spec").items("devices");
+    for taint in devices.flat_map(|device| device.items("taints")) {
+        if taint.lacks("timeAdded") {
+            taint.fill_nil("timeAdded", base::clock::rfc3339(base::clock::now()));
+        }
     }
 }
 

@@ -2,13 +2,18 @@
 //! validation, warnings. One row per kind; kinds without rules of their own get the generic row,
 //! which still validates metadata.
 
+mod app_armor;
 mod certificates;
 mod core;
+mod devices;
+mod disabled;
 mod pod;
 pub(crate) mod prepare;
 mod rows;
 mod service;
 
+pub use app_armor::deprecated_annotations as app_armor_warnings;
+pub(crate) use app_armor::field as app_armor_field;
 pub use pod::qos_class;
 pub use prepare::keep_system_metadata;
 

@@ -30,6 +30,18 @@ pub fn clear_status(object: &mut Value) {
     }
 }
 
+/// A new APIService; one that is served here is available at once.
+pub fn api_service(object: &mut Value) {
+    clear_status(object);
+    if object.pointer("/spec/service").is_none_or(Value::is_null) {
+        object["status"] = json!({"conditions": [{
+            "type": "Available", "status": "True", "reason": "Local",
+            "message": "Local APIServices are always available",
+            "lastTransitionTime": base::clock::rfc3339(base::clock::now()),
+        }]});
+    }
+}
+
 /// A new object of a kind that counts its generations has generation 1.
 pub fn start_generation(object: &mut Value) {
     if let Some(metadata) = metadata(object) {

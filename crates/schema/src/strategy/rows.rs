@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{GENERIC, Strategy, certificates, core, pod, prepare, service};
+use super::{GENERIC, Strategy, certificates, core, devices, pod, prepare, service};
 use crate::cursor::Node;
 use crate::defaults;
 use crate::field::ErrorList;
@@ -113,7 +113,7 @@ rows! {
         "Pod" => Strategy {
             default: defaults::pod::pod,
             prepare_create: pod::create,
-            prepare_update: prepare::update,
+            prepare_update: pod::update,
             prepare_status_update: pod::status_update,
             validate: rule!(rules::pod::create),
             validate_update: change!(rules::pod::update),
@@ -124,14 +124,18 @@ rows! {
         },
         "PodTemplate" => Strategy {
             default: defaults::core::pod_template,
+            prepare_create: core::pod_template_create,
+            prepare_update: core::pod_template_update,
             validate: rule!(apps::pod_template),
             validate_update: change!(apps::pod_template_update),
             warnings: rule!(rules::warnings::workload),
             warnings_on_update: change!(rules::warnings::workload_update),
-            ..COUNTED_CONTENT
+            ..GENERIC
         },
         "ReplicationController" => Strategy {
             default: defaults::core::replication_controller,
+            prepare_create: core::workload_create,
+            prepare_update: core::workload_update,
             validate: rule!(apps::replication_controller),
             validate_update: change!(apps::replication_controller_update),
             validate_status_update: change!(apps::replica_set_status_update),
@@ -169,7 +173,9 @@ rows! {
             ..GENERIC
         },
         "Node" => Strategy {
-            default: defaults::core::node, prepare_update: core::node_update,
+            default: defaults::core::node, prepare_create: core::node_create,
+            prepare_update: core::node_update,
+            prepare_status_update: core::node_status_update,
             validate: rule!(cluster::node),
             validate_update: change!(cluster::node_update),
             validate_status_update: change!(cluster::node_status_update),
@@ -199,7 +205,7 @@ rows! {
             prepare_create: core::persistent_volume_create,
             prepare_update: prepare::keep_status,
             prepare_status_update: core::persistent_volume_status_update,
-            validate: rule!(rules::core::volumes::persistent_volume),
+            validate: rule!(rules::core::volumes::persistent_volume_create),
             validate_update: change!(rules::core::volumes::persistent_volume_update),
             warnings: rule!(kind_warnings::volume),
             warnings_on_update: |new, _| kind_warnings::volume(&Node::root(new)),
@@ -223,6 +229,7 @@ rows! {
         },
         "LimitRange" => Strategy {
             default: defaults::core::limit_range,
+            prepare_create: core::limit_range_create,
             validate: rule!(limits::limit_range),
             validate_update: |new, _| limits::limit_range(&Node::root(new)),
             ..GENERIC
@@ -239,6 +246,7 @@ rows! {
     "apps" {
         "Deployment" => Strategy {
             default: defaults::apps::deployment,
+            prepare_create: core::workload_create,
             prepare_update: core::deployment_update,
             prepare_status_update: core::deployment_status_update,
             validate: rule!(apps::deployment),
@@ -250,6 +258,8 @@ rows! {
         },
         "ReplicaSet" => Strategy {
             default: defaults::apps::replica_set,
+            prepare_create: core::workload_create,
+            prepare_update: core::workload_update,
             validate: rule!(apps::replica_set),
             validate_update: change!(apps::replica_set_update),
             validate_status_update: change!(apps::replica_set_status_update),
@@ -261,6 +271,7 @@ rows! {
             default: defaults::apps::daemon_set,
             prepare_create: core::daemon_set_create,
             prepare_update: core::daemon_set_update,
+            prepare_status_update: core::daemon_set_status_update,
             validate: rule!(apps::daemon_set),
             validate_update: change!(apps::daemon_set_update),
             validate_status_update: change!(apps::daemon_set_status_update),
@@ -288,6 +299,7 @@ rows! {
     "batch" {
         "Job" => Strategy {
             default: defaults::batch::job, prepare_create: core::job_create,
+            prepare_update: core::workload_update,
             validate: rule!(batch::job),
             validate_update: change!(batch::job_update),
             validate_status_update: change!(batch::job_status_update),
@@ -297,6 +309,8 @@ rows! {
         },
         "CronJob" => Strategy {
             default: defaults::batch::cron_job,
+            prepare_create: core::cron_job_create,
+            prepare_update: core::cron_job_update,
             validate: rule!(batch::cron_job),
             validate_update: change!(batch::cron_job_update),
             warnings: rule!(rules::warnings::named_workload),
@@ -429,7 +443,8 @@ rows! {
         },
         "CSIDriver" => Strategy {
             default: defaults::misc::csi_driver,
-            prepare_update: prepare::count_spec,
+            prepare_create: core::csi_driver_create,
+            prepare_update: core::csi_driver_update,
             validate: rule!(rules::storage::csi_driver),
             validate_update: change!(rules::storage::csi_driver_update),
             warnings: rule!(rules::warnings::csi_driver),
@@ -501,7 +516,11 @@ rows! {
     "apiregistration.k8s.io" {
         "APIService" => Strategy {
             default: defaults::misc::api_service,
+            prepare_create: prepare::api_service,
             prepare_status_update: prepare::keep_all_but_status_and_metadata,
+            validate: rule!(rules::api_service::api_service),
+            validate_update: change!(rules::api_service::api_service_update),
+            validate_status_update: change!(rules::api_service::api_service_status_update),
             ..WITH_STATUS
         },
     }
@@ -510,6 +529,7 @@ rows! {
             default: defaults::misc::flow_schema,
             validate: rule!(rules::flowcontrol::flow_schema),
             validate_update: change!(rules::flowcontrol::flow_schema_update),
+            validate_status_update: change!(rules::flowcontrol::status_update),
             prepare_status_update: prepare::keep_all_but_status_and_metadata,
             ..COUNTED
         },
@@ -517,6 +537,7 @@ rows! {
             default: defaults::misc::priority_level,
             validate: rule!(rules::flowcontrol::priority_level),
             validate_update: change!(rules::flowcontrol::priority_level_update),
+            validate_status_update: change!(rules::flowcontrol::status_update),
             prepare_status_update: prepare::keep_all_but_status_and_metadata,
             ..COUNTED
         },
@@ -527,7 +548,7 @@ rows! {
             validate: rule!(rules::devices::claim),
             validate_update: change!(rules::devices::claim_update),
             validate_status_update: change!(rules::devices::claim_status_update),
-            prepare_status_update: prepare::keep_all_but_status_and_metadata,
+            prepare_status_update: devices::claim_status_update,
             ..WITH_STATUS
         },
         "ResourceClaimTemplate" => Strategy {
@@ -537,11 +558,14 @@ rows! {
             ..GENERIC
         },
         "ResourceSlice" => Strategy {
+            default: defaults::misc::resource_slice,
+            prepare_create: devices::slice_create,
+            prepare_update: devices::slice_update,
             validate: rule!(rules::devices::slice),
             validate_update: change!(rules::devices::slice_update),
             warnings: rule!(kind_warnings::resource_slice),
             warnings_on_update: |new, _| kind_warnings::resource_slice(&Node::root(new)),
-            ..COUNTED_SPEC
+            ..GENERIC
         },
         "DeviceClass" => Strategy {
             validate: rule!(rules::devices::class),

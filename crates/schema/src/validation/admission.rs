@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::expressions::Expressions;
-use super::{format, labels, metadata, rules};
+use super::{format, labels, metadata, rules, webhook_address};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList};
 
@@ -167,66 +167,9 @@ fn client_config(config: &Node, errs: &mut ErrorList) {
     if url.is_set() == service.is_set() {
         errs.push(config.required("exactly one of url or service is required"));
     } else if url.is_set() {
-        webhook_url(&url, errs);
+        webhook_address::url(&url, errs);
     } else {
-        webhook_service(&service, errs);
-    }
-}
-
-pub(crate) fn webhook_url(url: &Node, errs: &mut ErrorList) {
-    let form = "; desired format: https://host[/path]";
-    let (scheme, rest) = url.str().split_once("://").unwrap_or(("", url.str()));
-    if scheme != "https" {
-        let detail = format!("'https' is the only allowed URL scheme{form}");
-        errs.push(url.invalid_as(scheme, detail));
-    }
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let authority = if scheme.is_empty() { "" } else { &rest[..end] };
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    if host.is_empty() {
-        errs.push(url.invalid_as(host, format!("host must be specified{form}")));
-    }
-    if let Some((user, _)) = authority.rsplit_once('@') {
-        errs.push(url.invalid_as(user, "user information is not permitted in the URL"));
-    }
-    if let Some((_, fragment)) = rest.split_once('#') {
-        errs.push(url.invalid_as(fragment, "fragments are not permitted in the URL"));
-    }
-    if let Some((_, query)) = rest.split('#').next().unwrap_or_default().split_once('?') {
-        errs.push(url.invalid_as(query, "query parameters are not permitted in the URL"));
-    }
-}
-
-pub(crate) fn webhook_service(service: &Node, errs: &mut ErrorList) {
-    for field in ["name", "namespace"] {
-        rules::not_empty(&service.at(field), errs);
-    }
-    let port = service.at("port");
-    if !format::port_number(port.i64()).is_empty() {
-        let detail = format!("port is not valid: {}", format::range_error(1, 65535));
-        errs.push(port.invalid_i64(detail));
-    }
-    let Some(path) = service.at("path").opt() else { return };
-    let text = path.str();
-    if text == "/" || text.is_empty() {
-        return;
-    }
-    if text == "//" {
-        errs.push(path.invalid_str("segment[0] may not be empty"));
-        return;
-    }
-    if !text.starts_with('/') {
-        errs.push(path.invalid_str("must start with a '/'"));
-    }
-    let steps = text.strip_prefix('/').unwrap_or(text);
-    let steps = steps.strip_suffix('/').unwrap_or(steps);
-    for (i, step) in steps.split('/').enumerate() {
-        if step.is_empty() {
-            errs.push(path.invalid_str(format!("segment[{i}] may not be empty")));
-            continue;
-        }
-        let wrong = format::dns1123_subdomain(step);
-        errs.extend(wrong.into_iter().map(|m| path.invalid_str(format!("segment[{i}]: {m}"))));
+        webhook_address::service(&service, errs);
     }
 }
 

@@ -1,12 +1,17 @@
-//! CertificateSigningRequests. The request itself is only looked at for its PEM frame.
+//! CertificateSigningRequests. What is in their PEM blocks is looked at only from outside.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::{format, metadata, rules};
+use serde_json::Value;
+
+use super::{format, metadata, pem, rules};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList};
 
+const SUBDOMAIN_MAX_BYTES: usize = 253;
+/// A domain, a slash, and room for a label, a dot and a subdomain.
+const SIGNER_NAME_MAX_BYTES: usize = 253 + 1 + 63 + 1 + 253;
 const USAGES: [&str; 23] = [
     "any",
     "cert sign",
@@ -43,9 +48,10 @@ pub fn signing_request(object: &Node) -> ErrorList {
     metadata::validate(&object.at("metadata"), any_name, &mut errs);
     let spec = object.at("spec");
     let request = spec.at("request");
-    let pem = BASE64.decode(request.str()).unwrap_or_default();
-    if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE REQUEST-----") {
-        errs.push(request.invalid_str("PEM block type must be CERTIFICATE REQUEST"));
+    if let Some(why) = pem::request_fault(&BASE64.decode(request.str()).unwrap_or_default()) {
+        // An empty list of bytes is none.
+        let shown = request.opt_str().filter(|text| !text.is_empty());
+        errs.push(request.invalid_as(shown.map_or(Value::Null, Value::from), why));
     }
     let usages = spec.at("usages");
     rules::not_empty(&usages, &mut errs);
@@ -69,16 +75,32 @@ fn signer_name(signer: &Node, errs: &mut ErrorList) {
     if !rules::not_empty(signer, errs) {
         return;
     }
-    let parts: Vec<&str> = signer.str().split('/').collect();
-    let [domain, path] = parts[..] else {
+    let [domain, path] = signer.str().split('/').collect::<Vec<_>>()[..] else {
         let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
         errs.push(signer.invalid_str(detail));
         return;
     };
-    let wrong = format::dns1123_subdomain(domain).into_iter().chain(format::dns1123_subdomain(path));
-    errs.extend(wrong.map(|m| signer.invalid_str(m)));
+    if domain.len() > SUBDOMAIN_MAX_BYTES {
+        errs.push(signer.too_long(SUBDOMAIN_MAX_BYTES));
+    }
+    segment(signer, domain, format::dns1123_label, errs);
     if !domain.contains('.') {
-        errs.push(signer.invalid_str("should be a domain with at least two segments separated by dots"));
+        let detail = "should be a domain with at least two segments separated by dots";
+        errs.push(signer.invalid_as(domain, detail));
+    }
+    segment(signer, path, format::dns1123_subdomain, errs);
+    if signer.len() > SIGNER_NAME_MAX_BYTES {
+        errs.push(signer.too_long(SIGNER_NAME_MAX_BYTES));
+    }
+}
+
+/// The labels of a domain or path, up to the first that is wrong.
+fn segment(signer: &Node, segment: &str, rule: fn(&str) -> Vec<String>, errs: &mut ErrorList) {
+    let wrong = segment.split('.').map(|label| (label, rule(label))).find(|(_, wrong)| !wrong.is_empty());
+    if let Some((label, wrong)) = wrong {
+        let label = crate::gotext::quote(label);
+        let detail = |why| format!("validating label {label}: {why}");
+        errs.extend(wrong.into_iter().map(|why| signer.invalid_as(segment, detail(why))));
     }
 }
 
@@ -107,39 +129,13 @@ fn conditions(list: &Node, errs: &mut ErrorList) {
     }
 }
 
-/// What is wrong with an issued certificate, as far as its PEM frame tells.
-fn issued_fault(encoded: &str) -> Option<String> {
-    let pem = BASE64.decode(encoded).unwrap_or_default();
-    let pem = String::from_utf8_lossy(&pem);
-    if pem.is_empty() {
-        return None;
-    }
-    let (mut rest, mut blocks) = (&*pem, 0);
-    while let Some((kind, after)) =
-        rest.split_once("-----BEGIN ").and_then(|(_, rest)| rest.split_once("-----"))
-    {
-        let Some((body, tail)) = after.split_once(&format!("-----END {kind}-----")) else { break };
-        if kind != "CERTIFICATE" {
-            return Some(format!(
-                "only CERTIFICATE PEM blocks are allowed, found {}",
-                crate::gotext::quote(kind)
-            ));
-        }
-        if body.contains(':') {
-            return Some("no PEM block headers are permitted".to_owned());
-        }
-        blocks += 1;
-        rest = tail;
-    }
-    (blocks == 0).then(|| "must contain at least one CERTIFICATE PEM block".to_owned())
-}
-
 fn update(new: &Node, old: &Node, approval: bool, certificate: bool) -> ErrorList {
     let mut errs = signing_request(new);
     let (now, before) = (new.at("status").at("certificate"), old.at("status").at("certificate"));
+    let issued_fault = |node: &Node| pem::certificate_fault(&BASE64.decode(node.str()).unwrap_or_default());
     if now.str() != before.str()
-        && issued_fault(before.str()).is_none()
-        && let Some(why) = issued_fault(now.str())
+        && issued_fault(&before).is_none()
+        && let Some(why) = issued_fault(&now)
     {
         errs.push(Error::invalid(now.path(), "<certificate data>", why));
     }

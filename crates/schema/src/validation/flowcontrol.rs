@@ -1,15 +1,21 @@
 //! The group `flowcontrol.apiserver.k8s.io`.
 
+use serde_json::{Value, json};
+
 use super::{format, metadata, rules};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList};
 
-const VERBS: [&str; 10] =
-    ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch", "*"];
+const VERBS: [&str; 9] =
+    ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
 /// The last matching precedence there is.
 const PRECEDENCE_MAX: i64 = 10000;
 /// No more queues than this.
 const QUEUES_MAX: i64 = 10_000_000;
+/// How many bits of a hash there are to deal queues by.
+const HASH_BITS: f64 = 60.0;
+/// An annotation by which an older version keeps shares that are zero.
+const ZERO_SHARES: &str = "flowcontrol.k8s.io/v1beta3-preserve-zero-concurrency-shares";
 
 /// FlowSchema.
 pub fn flow_schema(object: &Node) -> ErrorList {
@@ -31,7 +37,7 @@ pub fn flow_schema(object: &Node) -> ErrorList {
         if !["ByNamespace", "ByUser"].contains(&kind.str()) {
             errs.push(Error::not_supported(
                 kind.path(),
-                serde_json::json!({"Type": kind.str()}),
+                json!({"Type": kind.str()}),
                 &["ByNamespace", "ByUser"],
             ));
         }
@@ -43,12 +49,63 @@ pub fn flow_schema(object: &Node) -> ErrorList {
         rules::named(&level, format::name_is_subdomain, &mut errs);
     }
     spec.at("rules").items().for_each(|rule| policy_rules(&rule, &mut errs));
+    let name = object.at("metadata").at("name").str();
+    if mandatory_schema(name).is_some_and(|fixed| Some(&fixed) != spec.value()) {
+        errs.push(spec.invalid(format!("spec of '{name}' must equal the fixed value")));
+    }
+    conditions(&object.at("status").at("conditions"), &mut errs);
     errs
 }
 
 /// A changed FlowSchema, by what it is now.
 pub fn flow_schema_update(new: &Node, _old: &Node) -> ErrorList {
     flow_schema(new)
+}
+
+/// A changed status of a FlowSchema or PriorityLevelConfiguration.
+pub fn status_update(new: &Node, _old: &Node) -> ErrorList {
+    let mut errs = ErrorList::new();
+    conditions(&new.at("status").at("conditions"), &mut errs);
+    errs
+}
+
+fn conditions(list: &Node, errs: &mut ErrorList) {
+    let mut seen = std::collections::BTreeSet::new();
+    for condition in list.items() {
+        let kind = condition.at("type");
+        if !seen.insert(kind.str()) {
+            errs.push(Error::duplicate(kind.path(), kind.str()));
+        }
+        rules::not_empty(&kind, errs);
+    }
+}
+
+/// The specs of the two schemas that must be there.
+fn mandatory_schema(name: &str) -> Option<Value> {
+    let everything = |groups: &[&str]| {
+        let subjects: Vec<Value> =
+            groups.iter().map(|group| json!({"kind": "Group", "group": {"name": group}})).collect();
+        json!([{
+            "subjects": subjects,
+            "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"],
+                "clusterScope": true, "namespaces": ["*"]}],
+            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+        }])
+    };
+    match name {
+        "exempt" => Some(json!({
+            "priorityLevelConfiguration": {"name": "exempt"},
+            "matchingPrecedence": 1,
+            "rules": everything(&["system:masters"]),
+        })),
+        "catch-all" => Some(json!({
+            "priorityLevelConfiguration": {"name": "catch-all"},
+            "matchingPrecedence": PRECEDENCE_MAX,
+            "distinguisherMethod": {"type": "ByUser"},
+            "rules": everything(&["system:unauthenticated", "system:authenticated"]),
+        })),
+        _ => None,
+    }
 }
 
 fn policy_rules(rule: &Node, errs: &mut ErrorList) {
@@ -80,8 +137,16 @@ fn policy_rules(rule: &Node, errs: &mut ErrorList) {
         if namespaces.is_empty() && !rule.at("clusterScope").bool() {
             let detail = "resource rules that are not cluster scoped must supply at least one namespace";
             errs.push(namespaces.required(detail));
-        } else {
+        } else if namespaces.strings().contains(&"*") {
             alone(&namespaces, "namespaces", errs);
+        } else {
+            for namespace in namespaces.items() {
+                let wrong = format::name_is_label(namespace.str(), false).into_iter();
+                errs.extend(wrong.map(|m| {
+                    let intro = "each member of this list must be '*' or a DNS-1123 label; ";
+                    namespace.invalid_str(format!("{intro}{m}"))
+                }));
+            }
         }
     }
     for rule in urls.items() {
@@ -89,37 +154,66 @@ fn policy_rules(rule: &Node, errs: &mut ErrorList) {
         let paths = rule.at("nonResourceURLs");
         if paths.is_empty() {
             errs.push(paths.required("nonResourceURLs must contain at least one value"));
-        } else if paths.strings().contains(&"*") && paths.len() > 1 {
-            errs.push(paths.invalid("if '*' is present, must not specify other non-resource URLs"));
-        }
-        for path in paths.items().filter(|path| path.str() != "*") {
-            if !path.str().starts_with('/') {
-                errs.push(path.invalid_str("must start with slash"));
-            }
+        } else if paths.strings().contains(&"*") {
+            alone(&paths, "non-resource URLs", errs);
+        } else {
+            let faults = paths.items().filter_map(|path| Some(path.invalid_str(path_fault(path.str())?)));
+            errs.extend(faults);
         }
     }
 }
 
+/// What is wrong with the path of a non-resource rule.
+fn path_fault(path: &str) -> Option<&'static str> {
+    match path {
+        "" => Some("must not be empty"),
+        _ if !path.starts_with('/') => Some("must start with slash"),
+        _ if path.contains(' ') => Some("must not contain white-space"),
+        _ if path.contains("//") => Some("must not contain double slash"),
+        _ if path.contains('*') && (path.matches('*').count() > 1 || !path.ends_with("/*")) => {
+            Some("wildcard can only do suffix matching")
+        }
+        _ => None,
+    }
+}
+
+/// The kinds of subjects with their fields, in the order in which upstream looks at fields.
+const SUBJECTS: [(&str, &str); 3] =
+    [("ServiceAccount", "serviceAccount"), ("User", "user"), ("Group", "group")];
+
 fn subject(subject: &Node, errs: &mut ErrorList) {
     let kind = subject.at("kind");
-    let (field, other_kind) = match kind.str() {
-        "ServiceAccount" => ("serviceAccount", "ServiceAccount"),
-        "User" => ("user", "User"),
-        "Group" => ("group", "Group"),
-        _ => {
-            errs.push(kind.not_supported(&["Group", "ServiceAccount", "User"]));
-            return;
-        }
-    };
-    let Some(inner) = subject.at(field).opt() else {
-        errs.push(
-            subject.at(field).required(format!("{field} is required when subject kind is '{other_kind}'")),
-        );
+    let Some((own_kind, field)) = SUBJECTS.into_iter().find(|(name, _)| *name == kind.str()) else {
+        errs.push(kind.not_supported(&["Group", "ServiceAccount", "User"]));
         return;
     };
-    rules::not_empty(&inner.at("name"), errs);
-    if field == "serviceAccount" {
-        rules::not_empty(&inner.at("namespace"), errs);
+    match subject.at(field).opt() {
+        None => {
+            let detail = format!("{field} is required when subject kind is '{own_kind}'");
+            errs.push(subject.at(field).required(detail));
+        }
+        Some(account) if field == "serviceAccount" => service_account(&account, errs),
+        Some(named) => {
+            rules::not_empty(&named.at("name"), errs);
+        }
+    }
+    for (kind, other) in SUBJECTS.into_iter().filter(|(kind, _)| *kind != own_kind) {
+        if subject.at(other).is_set() {
+            let detail = format!("{other} is forbidden when subject kind is not '{kind}'");
+            errs.push(subject.at(other).forbidden(detail));
+        }
+    }
+}
+
+fn service_account(account: &Node, errs: &mut ErrorList) {
+    let (name, namespace) = (account.at("name"), account.at("namespace"));
+    if rules::not_empty(&name, errs) && name.str() != "*" {
+        rules::named(&name, format::name_is_subdomain, errs);
+    }
+    if namespace.is_empty() {
+        errs.push(namespace.required("must specify namespace for service account"));
+    } else {
+        rules::named(&namespace, format::name_is_label, errs);
     }
 }
 
@@ -131,9 +225,7 @@ fn verbs(rule: &Node, errs: &mut ErrorList) {
     } else if list.contains(&"*") {
         alone(&verbs, "verbs", errs);
     } else if list.iter().any(|verb| !VERBS.contains(verb)) {
-        let mut supported = VERBS.to_vec();
-        supported.sort_unstable();
-        errs.push(Error::not_supported(verbs.path(), verbs.to_value(), &supported));
+        errs.push(Error::not_supported(verbs.path(), verbs.to_value(), &VERBS));
     }
 }
 
@@ -156,9 +248,13 @@ fn alone(list: &Node, what: &str, errs: &mut ErrorList) {
 pub fn priority_level(object: &Node) -> ErrorList {
     let mut errs = ErrorList::new();
     metadata::validate(&object.at("metadata"), format::name_is_subdomain, &mut errs);
+    let annotations = object.at("metadata").at("annotations");
+    if annotations.key(ZERO_SHARES).is_set() {
+        errs.push(annotations.forbidden(format!("annotation '{ZERO_SHARES}' is forbidden")));
+    }
     let (spec, exempt_name) = (object.at("spec"), object.at("metadata").at("name").str() == "exempt");
     let (kind, exempt, limited) = (spec.at("type"), spec.at("exempt"), spec.at("limited"));
-    if exempt_name != (kind.str() == "Exempt") && ["Exempt", "Limited"].contains(&kind.str()) {
+    if exempt_name != (kind.str() == "Exempt") {
         errs.push(kind.invalid_str("must be 'Exempt' if and only if `name` is 'exempt'"));
     }
     match kind.str() {
@@ -181,6 +277,7 @@ pub fn priority_level(object: &Node) -> ErrorList {
         _ => errs.push(kind.not_supported(&["Exempt", "Limited"])),
     }
     mandatory_level(object.at("metadata").at("name").str(), &spec, &mut errs);
+    conditions(&object.at("status").at("conditions"), &mut errs);
     errs
 }
 
@@ -247,7 +344,7 @@ fn limited_level(limited: &Node, errs: &mut ErrorList) {
 fn queuing(queuing: &Node, errs: &mut ErrorList) {
     let (length, queues, hand) =
         (queuing.at("queueLengthLimit"), queuing.at("queues"), queuing.at("handSize"));
-    for field in [&length, &queues, &hand] {
+    for field in [&length, &queues] {
         if field.i64() <= 0 {
             errs.push(field.invalid_i64("must be positive"));
         }
@@ -255,7 +352,14 @@ fn queuing(queuing: &Node, errs: &mut ErrorList) {
     if queues.i64() > QUEUES_MAX {
         errs.push(queues.invalid_i64(format!("must not be greater than {QUEUES_MAX}")));
     }
-    if hand.i64() > queues.i64() {
-        errs.push(hand.invalid_i64(format!("should not be greater than queues ({})", queues.i64())));
+    let (deck, size) = (queues.i64(), hand.i64());
+    if size <= 0 {
+        errs.push(hand.invalid_i64("must be positive"));
+    } else if size > deck {
+        errs.push(hand.invalid_i64(format!("should not be greater than queues ({deck})")));
+    } else if ((deck as f64).log2() * size as f64).ceil() > HASH_BITS {
+        errs.push(hand.invalid_i64(format!(
+            "required entropy bits of deckSize {deck} and handSize {size} should not be greater than {HASH_BITS}"
+        )));
     }
 }

@@ -5,10 +5,12 @@
 //! [`strategy`](crate::strategy).
 
 pub mod admission;
+pub mod api_service;
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;
 pub mod certificates;
+mod conditions;
 pub mod core;
 pub mod cron;
 pub mod devices;
@@ -20,10 +22,12 @@ pub mod flowcontrol;
 pub mod format;
 mod internal;
 pub mod karpenter;
+mod key_pair;
 pub mod kind_warnings;
 pub mod labels;
 pub mod metadata;
 pub mod networking;
+mod pem;
 pub mod pod;
 pub mod policies;
 pub mod policy;
@@ -36,3 +40,4 @@ pub mod storage;
 mod tests;
 mod volume_sources;
 pub mod warnings;
+pub(crate) mod webhook_address;

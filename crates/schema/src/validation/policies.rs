@@ -39,7 +39,7 @@ fn checked_validating_policy(object: &Node, conditions: bool) -> ErrorList {
         true => Expressions::plain(params),
         false => Expressions::with_variables(params),
     };
-    common(&spec, conditions, &mut expressions, &mut errs);
+    common(&spec, false, conditions, &mut expressions, &mut errs);
     let (validations, annotations) = (spec.at("validations"), spec.at("auditAnnotations"));
     if validations.is_empty() && annotations.is_empty() {
         let detail = "validations or auditAnnotations must contain at least one item";
@@ -102,7 +102,13 @@ fn validation(validation: &Node, expressions: &Expressions, errs: &mut ErrorList
     optional(&validation.at("reason"), &["Forbidden", "Invalid", "RequestEntityTooLarge"], errs);
 }
 
-fn common(spec: &Node, conditions: bool, expressions: &mut Expressions, errs: &mut ErrorList) {
+fn common(
+    spec: &Node,
+    mutating: bool,
+    conditions: bool,
+    expressions: &mut Expressions,
+    errs: &mut ErrorList,
+) {
     if let Some(policy) = spec.at("failurePolicy").opt() {
         rules::one_of(&policy, &["Fail", "Ignore"], errs);
     }
@@ -114,6 +120,9 @@ fn common(spec: &Node, conditions: bool, expressions: &mut Expressions, errs: &m
         Some(constraints) => {
             match_resources(&constraints, errs);
             rules::not_empty(&constraints.at("resourceRules"), errs);
+            if mutating {
+                mutable_operations(&constraints, errs);
+            }
         }
     }
     if conditions {
@@ -164,9 +173,28 @@ fn match_resources(resources: &Node, errs: &mut ErrorList) {
     labels::selector(&resources.at("namespaceSelector"), errs);
     labels::selector(&resources.at("objectSelector"), errs);
     for rule in ["resourceRules", "excludeResourceRules"].iter().flat_map(|list| resources.at(list).items()) {
+        let mut seen = BTreeSet::new();
+        for name in rule.at("resourceNames").items() {
+            rules::formatted(&name, format::path_segment, errs);
+            if !seen.insert(name.str()) {
+                errs.push(name.duplicate());
+            }
+        }
         rule_with_operations(&rule, errs);
     }
     optional(&resources.at("matchPolicy"), &["Equivalent", "Exact"], errs);
+}
+
+/// What is deleted cannot be changed.
+fn mutable_operations(resources: &Node, errs: &mut ErrorList) {
+    let list = resources.at("resourceRules");
+    let supported = ["*", "CONNECT", "CREATE", "UPDATE"];
+    for operation in list.items().flat_map(|rule| rule.at("operations").items()) {
+        if !supported.contains(&operation.str()) {
+            let at = list.path().child("operations");
+            errs.push(Error::not_supported(&at, operation.str(), &supported));
+        }
+    }
 }
 
 /// MutatingAdmissionPolicy.
@@ -184,15 +212,7 @@ fn checked_mutating_policy(object: &Node, conditions: bool) -> ErrorList {
     metadata::validate_common(&object.at("metadata"), format::name_is_subdomain, &mut errs);
     let spec = object.at("spec");
     let mut expressions = Expressions::with_variables(spec.at("paramKind").is_set());
-    common(&spec, conditions, &mut expressions, &mut errs);
-    let rules_list = spec.at("matchConstraints").at("resourceRules");
-    for operation in rules_list.items().flat_map(|rule| rule.at("operations").items()) {
-        let supported = ["*", "CONNECT", "CREATE", "UPDATE"];
-        if operation.str() == "DELETE" {
-            let at = rules_list.path().child("operations");
-            errs.push(Error::not_supported(&at, operation.str(), &supported));
-        }
-    }
+    common(&spec, true, conditions, &mut expressions, &mut errs);
     let mutations = spec.at("mutations");
     if mutations.is_empty() {
         errs.push(mutations.required("mutations must contain at least one item"));
@@ -200,29 +220,28 @@ fn checked_mutating_policy(object: &Node, conditions: bool) -> ErrorList {
     for mutation in mutations.items() {
         let kind = mutation.at("patchType");
         rules::required_one_of(&kind, &["ApplyConfiguration", "JSONPatch"], &mut errs);
-        let pairs = [
+        let patches = [
             ("ApplyConfiguration", "applyConfiguration", Type::object("Object")),
             ("JSONPatch", "jsonPatch", Type::list(Type::object("JSONPatch"))),
         ];
-        for (name, field, wanted) in pairs {
-            let patch = mutation.at(field);
-            match (kind.str() == name, patch.is_set()) {
-                (true, false) => {
-                    errs.push(patch.required(format!("must be specified when patchType is {name}")));
-                }
-                (true, true) => {
-                    let expression = patch.at("expression");
-                    if expression.str().trim().is_empty() {
-                        errs.push(expression.required(""));
-                    } else {
-                        expressions.mutation(&expression, wanted, &mut errs);
-                    }
-                }
-                (false, true) if matches!(kind.str(), "ApplyConfiguration" | "JSONPatch") => {
-                    let detail = format!("must not be specified when patchType is {}", kind.str());
-                    errs.push(patch.invalid_as(format!("{{{field}}}"), detail));
-                }
-                _ => {}
+        let Some((name, field, wanted)) = patches.iter().find(|(name, ..)| *name == kind.str()) else {
+            continue;
+        };
+        let patch = mutation.at(field);
+        if patch.is_set() {
+            let expression = patch.at("expression");
+            if expression.str().trim().is_empty() {
+                errs.push(expression.required(""));
+            } else {
+                expressions.mutation(&expression, wanted.clone(), &mut errs);
+            }
+        } else {
+            errs.push(patch.required(format!("must be specified when patchType is {name}")));
+        }
+        for (_, other, _) in patches.iter().filter(|(other, ..)| other != name) {
+            if mutation.at(other).is_set() {
+                let detail = format!("must not be specified when patchType is {name}");
+                errs.push(mutation.at(other).invalid_as(format!("{{{other}}}"), detail));
             }
         }
     }
@@ -285,5 +304,7 @@ pub fn validating_binding(object: &Node) -> ErrorList {
 
 /// MutatingAdmissionPolicyBinding.
 pub fn mutating_binding(object: &Node) -> ErrorList {
-    binding(object)
+    let mut errs = binding(object);
+    mutable_operations(&object.at("spec").at("matchResources"), &mut errs);
+    errs
 }

@@ -1,6 +1,6 @@
 //! PodDisruptionBudget.
 
-use super::{format, labels, metadata, rules};
+use super::{conditions, labels, metadata, rules};
 use crate::cursor::Node;
 use crate::field::ErrorList;
 
@@ -27,12 +27,7 @@ pub fn pod_disruption_budget(object: &Node) -> ErrorList {
 pub fn pod_disruption_budget_status_update(new: &Node, old: &Node) -> ErrorList {
     let mut errs = ErrorList::new();
     metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
-    for condition in new.at("status").at("conditions").items() {
-        rules::formatted(&condition.at("type"), format::label_key, &mut errs);
-        rules::one_of(&condition.at("status"), &["False", "True", "Unknown"], &mut errs);
-        rules::not_empty(&condition.at("lastTransitionTime"), &mut errs);
-        rules::not_empty(&condition.at("reason"), &mut errs);
-    }
+    conditions::validate(&new.at("status").at("conditions"), &mut errs);
     let fields = ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"];
     rules::nonnegative_fields(&new.at("status"), &fields, &mut errs);
     errs

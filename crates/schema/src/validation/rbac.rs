@@ -47,7 +47,8 @@ pub fn cluster_role(object: &Node) -> ErrorList {
             let before = errs.len();
             labels::selector(&selector, &mut errs);
             if errs.len() != before {
-                errs.push(selector.invalid("invalid label selector."));
+                // Upstream shows the selector that it could not make.
+                errs.push(selector.invalid_as(serde_json::Value::Null, "invalid label selector."));
             }
         }
     }

@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use crate::cursor::Node;
-use crate::field::{Error, ErrorList};
-use crate::validation::{admission, format};
+use crate::field::ErrorList;
+use crate::validation::{format, webhook_address};
 
 const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
 
@@ -65,17 +65,9 @@ fn client_config(config: &Node<'_>, invalid_ca_bundle: bool, errs: &mut ErrorLis
     if url.is_set() == service.is_set() {
         errs.push(config.required("exactly one of url or service is required"));
     } else if url.is_set() {
-        admission::webhook_url(&url, errs);
+        webhook_address::url(&url, errs);
     } else {
-        // Upstream takes the name for the namespace and the other way round.
-        let mut swapped = service.to_value();
-        let (name, namespace) = (service.at("name").to_value(), service.at("namespace").to_value());
-        swapped["name"] = namespace;
-        swapped["namespace"] = name;
-        let path = service.path().to_string();
-        let mut found = ErrorList::new();
-        admission::webhook_service(&Node::root(&swapped), &mut found);
-        errs.extend(found.into_iter().map(|e| Error { field: format!("{path}.{}", e.field), ..e }));
+        webhook_address::service(&service, errs);
     }
     let bundle = config.at("caBundle");
     if let (false, Some(detail)) = (invalid_ca_bundle, ca_error(bundle.str())) {
