@@ -9,10 +9,10 @@ fuzz_target!(|data: &[u8]| {
     let Some(split) = data.iter().position(|byte| *byte == 0) else { return };
     let (document, body) = (&data[..split], &data[split + 1..]);
     if let Ok(document) = json_to_value(document) {
-        if let Ok((operations, _)) = patch::parse_json(body) {
+        if let Ok((operations, _)) = patch::parse_json(body, schema::decode::Strictness::Warn) {
             let _ = patch::json(&document, &operations);
         }
-        if let Ok((merge, _)) = patch::parse_merge(body)
+        if let Ok((merge, _)) = patch::parse_merge(body, schema::decode::Strictness::Warn)
             && let Ok(once) = patch::merge(&document, &merge)
         {
             assert_eq!(

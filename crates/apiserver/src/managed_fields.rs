@@ -65,19 +65,16 @@ pub(crate) fn track_named(
 
 /// Whether a built-in kind has several versions.
 fn has_versions(kind: &Kind) -> bool {
-    !kind.is_custom() && ["HorizontalPodAutoscaler", "Event"].contains(&&*kind.kind)
+    !kind.is_custom() && kind.kind == "HorizontalPodAutoscaler"
 }
 
 /// An object of such a kind in another of its versions, and its type there.
 fn in_version(kind: &Kind, object: &Value, version: &str) -> Option<(Value, &'static Type)> {
-    let convert = match &*kind.kind {
-        "Event" => convert::EVENTS_TO_CORE,
-        _ => convert::HPA_V1_TO_V2,
-    };
+    let convert = convert::HPA_V1_TO_V2;
     let (group, name) = version.rsplit_once('/').unwrap_or(("", version));
     let ty = types::of_kind(group, name, &kind.kind)?;
     let mut object = object.clone();
-    let is_stored = ["v1", "autoscaling/v2"].contains(&version);
+    let is_stored = version == "autoscaling/v2";
     (if is_stored { convert.to_storage } else { convert.from_storage })(&mut object);
     schema::decode::tidy(&mut object, ty);
     Some((object, ty))
@@ -120,8 +117,16 @@ pub(crate) fn apply(
     subresource: &str,
 ) -> Result<Value, ApiError> {
     let merged = apply_named(call, old, config, manager, force, subresource, &Target::of(&call.kind))?;
-    let decoded = codec::normalise(&call.kind, merged, Strictness::Ignore);
-    Ok(decoded.map_err(|error| ApiError::bad_request(error.to_string()))?.value)
+    let (namespace, name) = (meta(&merged, "namespace").to_owned(), meta(&merged, "name").to_owned());
+    let decoded = codec::normalise_patched(&call.kind, merged, Strictness::Ignore);
+    let decoded = decoded.map_err(|error| {
+        let (group, version, kind) = (&call.kind.group, &call.kind.version, &call.kind.kind);
+        let gvk = format!("{group}/{version}, Kind={kind}");
+        apply_error(ApplyError::Invalid(format!(
+            "failed to convert new object ({namespace}/{name}; {gvk}) to proper version: unable to convert unstructured object to {gvk}: {error}"
+        )))
+    })?;
+    Ok(decoded.value)
 }
 
 /// Like [`apply`], for an object of another kind than the call's; the result is neither checked nor

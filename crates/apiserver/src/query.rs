@@ -65,12 +65,16 @@ impl Query {
         self.get(key).map(|value| !(value == "0" || value.eq_ignore_ascii_case("false")))
     }
 
-    /// An integer; an empty value counts as missing.
+    /// An integer.
     pub fn integer(&self, key: &str) -> Result<Option<i64>, ApiError> {
         match self.get(key) {
-            None | Some("") => Ok(None),
-            Some(value) => value.parse().map(Some).map_err(|_| {
-                ApiError::bad_request(format!("strconv.ParseInt: parsing {value:?}: invalid syntax"))
+            None => Ok(None),
+            Some(value) => value.parse().map(Some).map_err(|error: std::num::ParseIntError| {
+                use std::num::IntErrorKind::{NegOverflow, PosOverflow};
+                let out_of_range = matches!(error.kind(), NegOverflow | PosOverflow);
+                let why = if out_of_range { "value out of range" } else { "invalid syntax" };
+                let quoted = schema::gotext::quote(value);
+                ApiError::bad_request(format!("strconv.ParseInt: parsing {quoted}: {why}"))
             }),
         }
     }

@@ -215,9 +215,10 @@ impl<'a> Parser<'a> {
         }
         let mut values = Vec::new();
         match self.peek() {
+            // As upstream, nothing between the parentheses is the empty value.
             ")" => {
                 self.take();
-                return Ok(values);
+                return Ok(vec![String::new()]);
             }
             token if token == "," || Self::is_identifier(token) => {}
             other => return Err(format!("found '{other}', expected: ',', ')' or identifier")),
@@ -263,27 +264,26 @@ pub struct FieldSelector(pub Vec<FieldTerm>);
 impl FieldSelector {
     /// Parses the query parameter: terms split at unescaped commas, `=`, `==` and `!=`.
     pub fn parse(text: &str) -> Result<Self, ApiError> {
+        let mut pieces = split_unescaped(text);
+        pieces.sort_unstable();
         let mut terms = Vec::new();
-        for term in split_unescaped(text) {
-            if term.is_empty() {
-                continue;
-            }
-            let bad =
-                || ApiError::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'"));
-            let at = term.find(['=', '!']).ok_or_else(bad)?;
-            let (field, rest) = term.split_at(at);
-            let (value, negated) = if let Some(value) = rest.strip_prefix("!=") {
-                (value, true)
-            } else if let Some(value) = rest.strip_prefix("==") {
-                (value, false)
-            } else {
-                (rest.strip_prefix('=').ok_or_else(bad)?, false)
-            };
-            terms.push(FieldTerm {
-                field: field.to_owned(),
-                value: unescape(value).ok_or_else(bad)?,
-                negated,
+        for term in pieces.into_iter().filter(|term| !term.is_empty()) {
+            let place = term.char_indices().map(|(at, _)| at);
+            let mut operators = place.filter_map(|at| {
+                let operator =
+                    ["!=", "==", "="].into_iter().find(|operator| term[at..].starts_with(operator))?;
+                Some((&term[..at], operator, &term[at + operator.len()..]))
             });
+            let Some((field, operator, value)) = operators.next() else {
+                let why = format!("invalid selector: '{text}'; can't understand '{term}'");
+                return Err(ApiError::bad_request(why));
+            };
+            let value = unescape(value)
+                .map_err(|why| ApiError::bad_request(format!("invalid field selector: {why}")))?;
+            // No field without a value is everything.
+            if !field.is_empty() || !value.is_empty() {
+                terms.push(FieldTerm { field: field.to_owned(), value, negated: operator == "!=" });
+            }
         }
         Ok(Self(terms))
     }
@@ -322,20 +322,21 @@ fn split_unescaped(text: &str) -> Vec<&str> {
     pieces
 }
 
-fn unescape(value: &str) -> Option<String> {
+fn unescape(value: &str) -> Result<String, String> {
     let mut out = String::with_capacity(value.len());
     let mut chars = value.chars();
     while let Some(c) = chars.next() {
         match c {
-            '\\' => match chars.next()? {
-                next @ ('\\' | ',' | '=') => out.push(next),
-                _ => return None,
+            '\\' => match chars.next() {
+                Some(next @ ('\\' | ',' | '=')) => out.push(next),
+                Some(next) => return Err(format!("invalid escape sequence: \\{next}")),
+                None => return Err("invalid escape sequence: \\".to_owned()),
             },
-            ',' | '=' => return None,
+            ',' | '=' => return Err(format!("unescaped character in value: {}", c as u32)),
             other => out.push(other),
         }
     }
-    Some(out)
+    Ok(out)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use api::user::UserInfo;
 use http::request::Parts;
 use http::{Response, StatusCode};
+use schema::field::ErrorList;
 use serde_json::{Value, json};
 
 use super::escalation::Target;
@@ -16,7 +17,7 @@ use crate::body::Body;
 use crate::cache::Observer;
 use crate::call::Call;
 use crate::handlers::create::{check_namespace, wipe_system_fields};
-use crate::handlers::options::check_field_manager;
+use crate::handlers::options::check_write;
 use crate::managed_fields;
 use crate::object::meta;
 use crate::query::Query;
@@ -42,10 +43,18 @@ pub(crate) fn act_as(
     let selector = FieldSelector::parse(selector).unwrap_or_default();
     let mut attributes = Attributes::of(info);
     // A list that is narrowed to one object needs the right to that object only.
-    if let (true, Some(name)) = (info.name.is_empty(), selector.exact("metadata.name")) {
+    if !info.verb_in_path
+        && matches!(info.verb.as_str(), "list" | "watch")
+        && info.name.is_empty()
+        && let Some(name) = selector.exact("metadata.name")
+        && schema::validation::format::path_segment(name).is_empty()
+    {
         attributes.name = name;
     }
-    attributes.selected_node = selector.exact("spec.nodeName").unwrap_or_default();
+    // Paths that begin with the verb know no selectors.
+    if !info.verb_in_path {
+        attributes.selected_node = selector.exact("spec.nodeName").unwrap_or_default();
+    }
     let user = match authn::impersonate(server, &sender.user, parts, &attributes)? {
         Some(impersonated) => {
             if let Some(record) = record {
@@ -80,8 +89,7 @@ impl Observer for Authorizer {
 
 /// POST of a review of `authorization.k8s.io` or `authentication.k8s.io`: answered and forgotten.
 pub(crate) async fn review(call: &Call) -> Result<Response<Body>, ApiError> {
-    let dry_run = call.dry_run()?;
-    check_field_manager(call, "CreateOptions")?;
+    let dry_run = check_write(call, "CreateOptions", ErrorList::new())?;
     let mut review = call.decode_body()?;
     wipe_system_fields(&mut review);
     check_namespace(call, &mut review)?;
@@ -103,7 +111,7 @@ pub(crate) async fn review(call: &Call) -> Result<Response<Body>, ApiError> {
             review["metadata"] = json!({"creationTimestamp": now});
             review["status"] = json!({"userInfo": user_info(&call.user)});
         }
-        "TokenReview" => review["status"] = token_status(call, &review).await?,
+        "TokenReview" => token_status(call, &mut review).await,
         _ => authorizer.review(&call.user, &mut review)?,
     }
     Ok(call.respond_object(StatusCode::CREATED, &review))
@@ -126,20 +134,32 @@ fn user_info(user: &UserInfo) -> Value {
     info
 }
 
-async fn token_status(call: &Call, review: &Value) -> Result<Value, ApiError> {
-    let token = review.pointer("/spec/token").and_then(Value::as_str).unwrap_or_default();
+/// Answers a TokenReview. What a client has put into the status and is not known better stays, as upstream's does.
+async fn token_status(call: &Call, review: &mut Value) {
+    let token = review.pointer("/spec/token").and_then(Value::as_str).unwrap_or_default().to_owned();
     let asked = review.pointer("/spec/audiences").and_then(Value::as_array).into_iter().flatten();
     let mut asked: Vec<String> = asked.filter_map(Value::as_str).map(str::to_owned).collect();
     if asked.is_empty() {
         asked.clone_from(&call.server.authn.audiences);
     }
-    Ok(match authn::authenticate_token(&call.server, token, &asked).await {
-        Ok(verified) => {
-            let (user, audiences) = (user_info(&verified.user), verified.audiences);
-            json!({"authenticated": true, "user": user, "audiences": audiences})
+    let status = &mut review["status"];
+    if !status.is_object() {
+        *status = json!({});
+    }
+    if status["user"].is_null() {
+        status["user"] = json!({});
+    }
+    if let Some(status) = status.as_object_mut() {
+        status.remove("authenticated");
+    }
+    match authn::review_token(&call.server, &token, &asked).await {
+        Ok(Some(verified)) => {
+            status["authenticated"] = true.into();
+            (status["user"], status["audiences"]) = (user_info(&verified.user), json!(verified.audiences));
         }
-        Err(error) => json!({"user": {}, "error": error}),
-    })
+        Ok(None) => {}
+        Err(error) => status["error"] = error.into(),
+    }
 }
 
 /// Refuses writes of roles and bindings that would grant more than the user holds.

@@ -49,8 +49,7 @@ impl Outcome {
 
 /// Answers a create.
 pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
-    let dry_run = call.dry_run()?;
-    super::options::check_field_manager(call, "CreateOptions")?;
+    let dry_run = super::options::check_write(call, "CreateOptions", schema::field::ErrorList::new())?;
     let mut object = call.decode_body()?;
     check_namespace(call, &mut object)?;
     // Nobody owns what only the server writes.
@@ -126,16 +125,21 @@ pub(crate) async fn create_object(
     if generated {
         set_meta(&mut object, "name", generate_name(&prefix).into());
     }
+    let is_pod = call.kind.kind == "Pod" && call.kind.group.is_empty();
+    if is_pod {
+        schema::strategy::app_armor_warnings(&object).into_iter().for_each(|warning| call.warn(warning));
+    }
     // Preparation may need the uid: jobs select their pods by it.
     rules.prepare_create(&mut object);
-    if call.kind.kind == "Pod" && call.kind.group.is_empty() {
+    if is_pod {
         date_conditions(&mut object);
     }
     let name = meta(&object, "name").to_owned();
     let attributes = Attributes::create(call, kind, &name, dry_run);
     // As upstream, before validation: what is taken already is the first thing that is wrong.
     let allocated = admission::allocate(&attributes, &mut object, None).await?;
-    let errors = rules.check_create(&call.as_checked(&object));
+    let mut errors = crate::device_access::on_create(call, &object).await?;
+    errors.extend(rules.check_create(&call.as_checked(&object)));
     if !errors.is_empty() {
         return Err(rules.invalid(&object, meta(&object, "name"), &errors));
     }
@@ -208,11 +212,17 @@ async fn commit_new(
             None => break,
         }
     }
-    let mut error = already_exists(call, meta(object, "name"));
+    let name = meta(object, "name");
+    let mut error = already_exists(call, name);
     // Said of every object that has a generateName, even if its name was given.
     if !meta(object, "generateName").is_empty() {
         error.message.push_str(", the server was not able to generate a unique name for the object");
         error.details.get_or_insert_default().retry_after_seconds = 1;
+    }
+    let taken_by = call.server.current(&call.kind, &call.info.namespace, name).await?;
+    let taken_by = taken_by.map(|entry| entry.try_value()).transpose()?;
+    if taken_by.is_some_and(|object| !meta(&object, "deletionTimestamp").is_empty()) {
+        error.message.insert_str(0, "object is being deleted: ");
     }
     Err(error)
 }

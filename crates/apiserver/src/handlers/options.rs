@@ -68,7 +68,8 @@ impl ListOptions {
                 "Exact" => Match::Exact,
                 _ => Match::Unset,
             },
-            limit: usize::try_from(limit).unwrap_or(0),
+            // What is read from the cache at any version comes whole.
+            limit: if version == Some(0) { 0 } else { usize::try_from(limit).unwrap_or(0) },
             continue_token: query.text("continue").to_owned(),
             timeout: timeout
                 .and_then(|seconds| u64::try_from(seconds).ok())
@@ -191,18 +192,18 @@ pub(crate) async fn wait_for_version(cache: &WatchCache, revision: Revision) -> 
     Err(ApiError::too_large_resource_version(revision, cache.applied()))
 }
 
-/// Validates `fieldManager` and `fieldValidation`.
-pub(crate) fn check_field_manager(call: &Call, options: &str) -> Result<(), ApiError> {
-    let mut errors = ErrorList::new();
+/// Validates the options of a write, after what is wrong with them already; whether it is a dry run.
+pub(crate) fn check_write(call: &Call, options: &str, mut errors: ErrorList) -> Result<bool, ApiError> {
     let manager = call.query.text("fieldManager");
     schema::validation::metadata::field_manager(manager, &Path::new("fieldManager"), &mut errors);
+    let dry_run: Vec<&str> = call.query.all("dryRun").collect();
+    if dry_run.iter().any(|value| *value != "All") {
+        errors.push(Error::not_supported(&Path::new("dryRun"), serde_json::json!(dry_run), &["All"]));
+    }
     let validation = call.query.text("fieldValidation");
     if !matches!(validation, "" | "Ignore" | "Warn" | "Strict") {
-        errors.push(Error::not_supported(
-            &Path::new("fieldValidation"),
-            validation,
-            &["Ignore", "Warn", "Strict"],
-        ));
+        let known = ["", "Ignore", "Strict", "Warn"];
+        errors.push(Error::not_supported(&Path::new("fieldValidation"), validation, &known));
     }
-    if errors.is_empty() { Ok(()) } else { Err(invalid_options(options, &errors)) }
+    if errors.is_empty() { Ok(!dry_run.is_empty()) } else { Err(invalid_options(options, &errors)) }
 }

@@ -28,10 +28,17 @@ pub(crate) const RESIZE: Fields = Fields(&["/spec/containers", "/spec/initContai
 
 /// PUT or PATCH: the named fields are taken over, everything else stays.
 pub(crate) async fn change(call: &Call, fields: &Fields) -> Result<Response<Body>, ApiError> {
-    let dry_run = call.dry_run()?;
     let manager = call.manager();
     let subresource = call.info.subresource.clone();
-    let given = if call.info.verb == "update" {
+    let ty = call.kind.ty();
+    let updates = call.info.verb == "update";
+    let patch = if updates { None } else { patch::parse(call, ty)? };
+    let dry_run = if updates {
+        super::options::check_write(call, "UpdateOptions", ErrorList::new())?
+    } else {
+        patch::check_options(call, patch.is_none())?
+    };
+    let given = if updates {
         let mut object = call.decode_body()?;
         super::update::check_name(call, &mut object)?;
         super::create::check_namespace(call, &mut object)?;
@@ -39,8 +46,10 @@ pub(crate) async fn change(call: &Call, fields: &Fields) -> Result<Response<Body
     } else {
         None
     };
-    let ty = call.kind.ty();
-    let patch = if given.is_none() { patch::parse(call, ty)? } else { None };
+    let config = match (&given, &patch) {
+        (None, None) => Some(patch::parse_apply(call, &codec::Target::of(&call.kind))?),
+        _ => None,
+    };
     let make = |old: &Value| {
         let wanted = match (&given, &patch) {
             (Some(object), _) => object.clone(),
@@ -51,12 +60,18 @@ pub(crate) async fn change(call: &Call, fields: &Fields) -> Result<Response<Body
                     .value
             }
             (None, None) => {
-                return Err(ApiError::new(415, "UnsupportedMediaType", "415: Unsupported Media Type"));
+                let (manager, force) = patch::applier(call);
+                let config = config.as_ref().unwrap_or(&Value::Null);
+                managed_fields::apply(call, Some(old), config, manager, force, &subresource)?
             }
         };
         let mut new = old.clone();
         for pointer in fields.0 {
             copy(&wanted, &mut new, pointer);
+        }
+        // As upstream, these take over the metadata too; that of a pod's subresources stays.
+        if matches!(subresource.as_str(), "approval" | "finalize") {
+            new["metadata"] = wanted["metadata"].clone();
         }
         let version = meta(&wanted, "resourceVersion");
         set_meta(&mut new, "resourceVersion", if version.is_empty() { Value::Null } else { version.into() });
@@ -66,7 +81,11 @@ pub(crate) async fn change(call: &Call, fields: &Fields) -> Result<Response<Body
         if subresource == "finalize" {
             check_finalizers(call, &new)?;
         }
-        managed_fields::track_update(call, old, &mut new, &manager, &subresource)?;
+        if config.is_some() {
+            set_meta(&mut new, "managedFields", wanted["metadata"]["managedFields"].clone());
+        } else {
+            managed_fields::track_update(call, old, &mut new, &manager, &subresource)?;
+        }
         Ok(new)
     };
     let own = schema::strategy::of_subresource(&call.kind.group, &call.kind.kind, &subresource).is_some();

@@ -7,6 +7,7 @@ use schema::types;
 use serde_json::{Map, Value, json};
 
 use super::create::Outcome;
+use super::options;
 use super::patch;
 use super::update::{Change, Part, Reviewed, View, change_object};
 use crate::admission::ObjectKind;
@@ -32,9 +33,10 @@ pub(crate) async fn scale(call: &Call, paths: &ScalePaths) -> Result<Response<Bo
             Ok(respond(call, &scale_of(paths, &object)))
         }
         "update" => {
+            options::check_write(call, "UpdateOptions", ErrorList::new())?;
             let decoded =
-                codec::decode_as(&target, &call.body, &call.headers, codec::strictness(&call.query))?;
-            let new = call.take_decoded(decoded);
+                codec::decode_as(&target, &call.body, &call.headers, codec::strictness(&call.query));
+            let new = call.take_decoded(decoded.map_err(|error| undecodable(call, error))?);
             let manager = call.manager();
             let make = |old: &Value| {
                 let mut new = new.clone();
@@ -45,11 +47,14 @@ pub(crate) async fn scale(call: &Call, paths: &ScalePaths) -> Result<Response<Bo
         }
         _ => {
             let ty = types::of_kind("autoscaling", "v1", "Scale");
-            let Some(patch) = patch::parse(call, ty)? else { return apply(call, paths, &target).await };
+            let patch = patch::parse(call, ty)?;
+            patch::check_options(call, patch.is_none())?;
+            let Some(patch) = patch else { return apply(call, paths, &target).await };
             let manager = call.manager();
             let make = |old: &Value| {
                 let patched = patch.apply(call, old, ty)?;
                 let Some(ty) = ty else { return Ok(patched) };
+                check_type(call, &patch, &patched)?;
                 let mut new = patch.decode(call, patched, ty)?;
                 managed_fields::track_named(call, old, &mut new, &manager, "scale", &target)?;
                 Ok(new)
@@ -59,13 +64,69 @@ pub(crate) async fn scale(call: &Call, paths: &ScalePaths) -> Result<Response<Bo
     }
 }
 
+/// Upstream's error about a body that is no Scale names the scheme in which it looked for the type in vain.
+fn undecodable(call: &Call, error: ApiError) -> ApiError {
+    if !call.kind.is_custom() || error.code != 400 {
+        return error;
+    }
+    ApiError::bad_request(format!(
+        "no kind is registered for the type v1.Scale in scheme \"{CUSTOM_RESOURCE_SCHEME}\""
+    ))
+}
+
+/// Where upstream makes the schemes that its messages about Scales of custom objects name.
+const CUSTOM_RESOURCE_SCHEME: &str =
+    "k8s.io/apiextensions-apiserver/pkg/apiserver/customresource_handler.go:781";
+const CLIENT_SCALE_SCHEME: &str = "k8s.io/client-go/scale/util.go:146";
+
+/// The patched Scale must be one.
+fn check_type(call: &Call, patch: &patch::Patch, patched: &Value) -> Result<(), ApiError> {
+    let kind = patched["kind"].as_str().unwrap_or_default();
+    let version = patched["apiVersion"].as_str().unwrap_or_default();
+    if patch.is_strategic() || version.is_empty() {
+        return Ok(());
+    }
+    let target = Target::named("autoscaling", "v1", "Scale");
+    let (group, name) = version.split_once('/').unwrap_or(("", version));
+    if version == "autoscaling/v1" && matches!(kind, "" | "Scale") {
+        return Ok(());
+    }
+    let why = if call.kind.is_custom() {
+        format!("no kind {kind:?} is registered for version {version:?} in scheme \"{CLIENT_SCALE_SCHEME}\"")
+    } else {
+        codec::wrong_kind(&target, group, name, kind)
+    };
+    Err(patch.invalid(patched, &schema::decode::DecodeError::Type(why)))
+}
+
 /// An apply of a Scale owns the replicas, if it sets them.
 async fn apply(call: &Call, paths: &ScalePaths, target: &Target<'_>) -> Result<Response<Body>, ApiError> {
-    let (manager, force) = patch::applier(call)?;
+    let (manager, force) = patch::applier(call);
     let config = patch::parse_apply(call, target)?;
-    let make =
-        |old: &Value| managed_fields::apply_named(call, Some(old), &config, manager, force, "scale", target);
+    let make = |old: &Value| {
+        let owned = old["metadata"]["managedFields"].as_array().is_some_and(|owners| !owners.is_empty());
+        if call.kind.is_custom() && !owned {
+            return Err(not_applicable(
+                "failed to create manager for existing fields: failed to convert live",
+                "/",
+            ));
+        }
+        let applied = managed_fields::apply_named(call, Some(old), &config, manager, force, "scale", target)?;
+        if call.kind.is_custom() && applied != *old {
+            let name = format!("{}/{}", meta(old, "namespace"), meta(old, "name"));
+            return Err(not_applicable("failed to convert new", &name));
+        }
+        Ok(applied)
+    };
     change(call, paths, &make).await
+}
+
+/// Upstream cannot bring its untyped Scales of custom objects into the form that applying needs.
+fn not_applicable(what: &str, name: &str) -> ApiError {
+    let message = format!(
+        "{what} object ({name}; autoscaling/v1, Kind=Scale) to proper version: request to convert CR to an invalid group/version: autoscaling/v1"
+    );
+    ApiError { code: 500, reason: "".into(), ..ApiError::bad_request(message) }
 }
 
 type Make<'a> = &'a (dyn Fn(&Value) -> Result<Value, ApiError> + Send + Sync);
@@ -82,8 +143,11 @@ async fn change(call: &Call, paths: &ScalePaths, make: Make<'_>) -> Result<Respo
         if !shown_owners.is_null() {
             shown["metadata"]["managedFields"] = shown_owners;
         }
-        let scale = make(&shown)?;
+        let mut scale = make(&shown)?;
+        super::update::check_name(call, &mut scale)?;
+        super::create::check_namespace(call, &mut scale)?;
         check(call, &scale)?;
+        check_uid(call, &scale, old)?;
         let mut new = old.clone();
         let version = meta(&scale, "resourceVersion");
         set_meta(&mut new, "resourceVersion", if version.is_empty() { Value::Null } else { version.into() });
@@ -141,7 +205,7 @@ fn respond(call: &Call, scale: &Value) -> Response<Body> {
     let age =
         age.and_then(|index| (call.kind.table.row)(scale, base::clock::now()).cells.get(index).cloned());
     let row = json!({"cells": [scale["metadata"]["name"], scale["spec"]["replicas"].as_i64().unwrap_or(0),
-        scale["status"]["replicas"], age], "object": tables::partial(scale, version, true)});
+        scale["status"]["replicas"], age], "object": tables::partial(scale, version)});
     let metadata = json!({"resourceVersion": scale["metadata"]["resourceVersion"]});
     call.output.respond(StatusCode::OK, &tables::table(metadata, columns, vec![row], version))
 }
@@ -158,13 +222,24 @@ fn check_found(call: &Call, paths: &ScalePaths, object: &Value) -> Result<(), Ap
     Err(ApiError::internal(format!("the spec replicas field {path:?} does not exist")))
 }
 
-fn check(call: &Call, scale: &Value) -> Result<(), ApiError> {
-    let (name, given) = (call.info.name.as_str(), meta(scale, "name"));
-    if !given.is_empty() && given != name {
-        return Err(ApiError::bad_request(format!(
-            "the name of the object ({given}) does not match the name on the URL ({name})"
-        )));
+/// A Scale that says of which object it is, is of no other.
+fn check_uid(call: &Call, scale: &Value, object: &Value) -> Result<(), ApiError> {
+    let (wanted, uid) = (meta(scale, "uid"), meta(object, "uid"));
+    if wanted.is_empty() || wanted == uid {
+        return Ok(());
     }
+    // Upstream says where its own store has ReplicationControllers.
+    let place = if call.kind.kind == "ReplicationController" { "controllers" } else { &call.kind.plural };
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: /{place}/{}/{}, ResourceVersion: 0, AdditionalErrorMsg: \
+         Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}",
+        call.info.namespace, call.info.name
+    );
+    Err(ApiError::conflict(&call.kind.group, &call.kind.plural, &call.info.name, &why))
+}
+
+fn check(call: &Call, scale: &Value) -> Result<(), ApiError> {
+    let name = call.info.name.as_str();
     if call.kind.is_custom() {
         // Their replicas are checked by their own rules.
         return Ok(());

@@ -10,7 +10,7 @@ use crate::body::Body;
 use crate::call::{Call, invalid};
 use crate::codec::{self, Target};
 use crate::handlers::create::check_namespace;
-use crate::handlers::options::check_field_manager;
+use crate::handlers::options::check_write;
 use crate::managed_fields;
 use crate::object::{meta, set_meta};
 use crate::status::ApiError;
@@ -26,8 +26,7 @@ const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 
 /// Answers the request.
 pub(crate) async fn create(call: &Call) -> Result<Response<Body>, ApiError> {
-    let dry_run = call.dry_run()?;
-    check_field_manager(call, "CreateOptions")?;
+    let dry_run = check_write(call, "CreateOptions", ErrorList::new())?;
     let target = Target::named(GROUP, "v1", "TokenRequest");
     let decoded = codec::decode_as(&target, &call.body, &call.headers, codec::strictness(&call.query))?;
     let mut request = call.take_decoded(decoded);
@@ -158,6 +157,9 @@ async fn bind(call: &Call, reference: &Value, claims: &mut BoundClaims) -> Resul
             )));
         }
     };
+    if name.is_empty() {
+        return Err(ApiError::bad_request("Name parameter required."));
+    }
     let registry = call.server.registry();
     let kind = registry.resource("", "v1", resource).ok_or_else(ApiError::no_such_path)?;
     let entry = call.server.current(kind, namespace, name).await?;

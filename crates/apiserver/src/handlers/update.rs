@@ -89,8 +89,7 @@ impl<'a> Change<'a> {
 
 /// Answers an update, of the object or of its status.
 pub(crate) async fn update(call: &Call, part: Part) -> Result<Response<Body>, ApiError> {
-    let dry_run = call.dry_run()?;
-    super::options::check_field_manager(call, "UpdateOptions")?;
+    let dry_run = super::options::check_write(call, "UpdateOptions", ErrorList::new())?;
     let mut object = call.decode_body()?;
     check_namespace(call, &mut object)?;
     check_name(call, &mut object)?;
@@ -176,7 +175,14 @@ async fn attempt(
     check_version(call, change, &new, entry).map_err(PutError::Other)?;
     call.convert_to_storage(&mut new);
     prepare(call, change, &mut new, &stored).map_err(PutError::Other)?;
-    let reservation = validate(call, change, &mut new, old, &stored).await.map_err(PutError::Other)?;
+    let kind = ObjectKind::of(&call.kind);
+    let attributes = Attributes::update(call, kind, change.subresource, old, change.dry_run);
+    // As upstream, before validation: what is taken already is the first thing that is wrong.
+    let allocated =
+        admission::allocate(&attributes, &mut new, Some(&stored)).await.map_err(PutError::Other)?;
+    check(call, change, &new, &stored).await.map_err(PutError::Other)?;
+    let held = validate(call, change, &mut new, old).await.map_err(PutError::Other)?;
+    let reservation = allocated.join(held);
     let written = write(call, change, entry, new, stored).await;
     reservation.finish();
     written
@@ -197,28 +203,24 @@ async fn admit(call: &Call, change: &Change<'_>, new: &mut Value, old: &Value) -
     }
 }
 
-/// Takes what the new object needs and asks validating admission. `new` and `stored` are in the stored
-/// version, `old` is in the request's.
+/// Asks validating admission. `new` is in the stored version, `old` is in the request's.
 async fn validate(
     call: &Call,
     change: &Change<'_>,
     new: &mut Value,
     old: &Value,
-    stored: &Value,
 ) -> Result<Reservation, ApiError> {
     let attributes = |kind, old| Attributes::update(call, kind, change.subresource, old, change.dry_run);
     let of_object = attributes(ObjectKind::of(&call.kind), old);
-    let allocated = admission::allocate(&of_object, new, Some(stored)).await?;
     crate::codec::canonicalise(&call.kind, new);
-    let held = match change.reviewed {
-        Reviewed::Object => admission::validate(&of_object, &call.as_requested(new)).await?,
+    match change.reviewed {
+        Reviewed::Object => admission::validate(&of_object, &call.as_requested(new)).await,
         Reviewed::View(view) => {
             let (shown, before) = (view.show(&call.as_requested(new)), view.show(old));
-            admission::validate(&attributes(view.kind(), &before), &shown).await?
+            admission::validate(&attributes(view.kind(), &before), &shown).await
         }
-        Reviewed::Nothing => Reservation::default(),
-    };
-    Ok(allocated.join(held))
+        Reviewed::Nothing => Ok(Reservation::default()),
+    }
 }
 
 /// Compares the version that the new object carries, if any, with the stored one.
@@ -250,28 +252,35 @@ fn check_version(call: &Call, change: &Change<'_>, new: &Value, entry: &Entry) -
     Ok(())
 }
 
+fn rules_of<'a>(call: &'a Call, change: &Change<'_>) -> Result<Rules<'a>, ApiError> {
+    match change.part {
+        Part::Sub => Rules::of_subresource(&call.kind, change.subresource),
+        _ => call.rules(),
+    }
+}
+
 fn prepare(call: &Call, change: &Change<'_>, new: &mut Value, old: &Value) -> Result<(), ApiError> {
-    let rules = match change.part {
-        Part::Sub => Rules::of_subresource(&call.kind, change.subresource)?,
-        _ => call.rules()?,
-    };
+    let rules = rules_of(call, change)?;
     set_meta(new, "resourceVersion", old["metadata"]["resourceVersion"].clone());
     match change.part {
         Part::Main | Part::Sub => rules.before_update(new, old),
         Part::Status => rules.before_status_update(new, old),
-        Part::Other => return Ok(()),
+        Part::Other => {}
     }
+    Ok(())
+}
+
+async fn check(call: &Call, change: &Change<'_>, new: &Value, old: &Value) -> Result<(), ApiError> {
+    let rules = rules_of(call, change)?;
     let checked = match change.part {
+        Part::Other => return Ok(()),
         Part::Status => rules.check_status_update(new, old),
         _ => rules.check_update(&call.as_checked(new), &call.as_checked(old)),
     };
-    if !checked.errors.is_empty() {
-        return Err(rules.invalid(new, &call.info.name, &checked.errors));
-    }
     for warning in checked.warnings {
         call.warn(warning);
     }
-    Ok(())
+    if checked.errors.is_empty() { Ok(()) } else { Err(rules.invalid(new, &call.info.name, &checked.errors)) }
 }
 
 async fn write(
@@ -292,9 +301,10 @@ async fn write(
     }
     if is_finished(call, &new) {
         // The last finalizer of a deleted object is gone, and with it the object.
-        let gone = call.server.remove(&call.kind, entry).await?;
+        call.server.remove(&call.kind, entry).await?;
+        // The answer is what was asked for, at the revision that it was asked about.
         let mut last = new;
-        set_meta(&mut last, "resourceVersion", gone.revision.to_string().into());
+        set_meta(&mut last, "resourceVersion", entry.revision.to_string().into());
         return Ok(Outcome::Dry(last));
     }
     let compare = Compare::ModRevision(entry.revision);

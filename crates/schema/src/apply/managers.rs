@@ -125,6 +125,22 @@ impl Managers {
         entries.iter().map(Entry::parse).collect::<Option<Vec<_>>>().map(Self)
     }
 
+    /// Without the entries of versions that the object cannot be converted to, those of which another takes
+    /// the place and those that own nothing. What is left of entries that a client brought.
+    pub(super) fn tidied(mut self, own_version: &str, kind: &str) -> Self {
+        let mut kept = Self::default();
+        for entry in self.0.drain(..).filter(|entry| is_known(&entry.api_version, own_version, kind)) {
+            kept.replace(entry);
+        }
+        kept.0.retain(|entry| !entry.set.is_empty());
+        kept
+    }
+
+    /// Drops the entries of other groups: an object cannot be converted to those.
+    pub(super) fn retain_group(&mut self, own_version: &str) {
+        self.0.retain(|entry| group_of(&entry.api_version) == group_of(own_version));
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -231,16 +247,43 @@ impl Managers {
         self.0 = kept;
     }
 
-    /// Writes the entries into an object, in upstream's order.
-    pub(super) fn write(mut self, object: &mut Value) {
+    /// Writes the entries into an object.
+    pub(super) fn write(self, object: &mut Value) {
+        set_managed_fields(object, self.to_value());
+    }
+
+    /// The entries in upstream's order.
+    pub(super) fn to_value(mut self) -> Value {
         self.0.sort_by(|a, b| {
             let key = |e: &Entry| {
                 (e.operation, e.time.clone(), e.manager.clone(), e.api_version.clone(), e.subresource.clone())
             };
             key(a).cmp(&key(b))
         });
-        set_managed_fields(object, Value::Array(self.0.iter().map(Entry::to_value).collect()));
+        Value::Array(self.0.iter().map(Entry::to_value).collect())
     }
+}
+
+/// Whether some encoded entry is of another group.
+pub(super) fn has_other_group(entries: &Value, own_version: &str) -> bool {
+    let mut entries = entries.as_array().into_iter().flatten();
+    entries.any(|entry| group_of(entry["apiVersion"].as_str().unwrap_or_default()) != group_of(own_version))
+}
+
+fn group_of(version: &str) -> &str {
+    version.rsplit_once('/').map_or("", |(group, _)| group)
+}
+
+/// Whether an object can be converted to a version: upstream knows more than are served.
+fn is_known(version: &str, own_version: &str, kind: &str) -> bool {
+    let (group, name) = version.rsplit_once('/').unwrap_or(("", version));
+    let is_built_in = crate::types::of_kind(group, own_version.rsplit('/').next().unwrap_or_default(), kind);
+    group == group_of(own_version)
+        && (version == own_version
+            || is_built_in.is_none()
+            || name.contains("alpha")
+            || name.contains("beta")
+            || crate::types::of_kind(group, name, kind).is_some())
 }
 
 /// One empty entry is a request to forget all owners.

@@ -148,6 +148,7 @@ pub fn apply(request: &ApplyRequest<'_>) -> Result<Value, ApplyError> {
             Entry::new(BEFORE_FIRST_APPLY, Operation::Update, request.api_version, request.subresource);
         record(&mut managers, &empty, live, slot, first, request.ignored, request.now);
     }
+    managers.retain_group(request.api_version);
     match merge(request, live, managers.clone(), request.force) {
         Err(ApplyError::Conflicts(conflicts)) if request.manager == "kubectl" => {
             // Objects from client-side apply change over without a conflict about what kubectl's
@@ -311,9 +312,20 @@ pub fn track_update(new: &mut Value, update: &Update<'_>) {
     let brought = given.as_array().filter(|entries| !entries.is_empty() && update.subresource.is_empty());
     let mut base = match brought {
         Some(entries) if managers::is_reset(entries) => Value::Null,
-        Some(_) if Managers::parse(&given).is_some() => given,
-        _ => stored.clone(),
+        Some(_) => match Managers::parse(&given) {
+            Some(managers) => {
+                let kind = new["kind"].as_str().unwrap_or_default();
+                managers.tidied(update.api_version, kind).to_value()
+            }
+            None => stored.clone(),
+        },
+        None => stored.clone(),
     };
+    if managers::has_other_group(&base, update.api_version) {
+        let mut managers = Managers::parse(&base).unwrap_or_default();
+        managers.retain_group(update.api_version);
+        base = managers.to_value();
+    }
     let slot = Slot::of(update.ty);
     let entry = Entry::new(update.manager, Operation::Update, update.api_version, update.subresource);
     if update.live.is_some() && base.as_array().is_none_or(Vec::is_empty) {

@@ -50,7 +50,8 @@ impl Replicas<'_> {
         let replicas = self.set();
         let mut managers = Managers::parse(object).unwrap_or_default();
         let mut owners = Managers::parse(scale).unwrap_or_default();
-        owners.0.retain(|entry| has(entry, &Set::of_fields(&[REPLICAS])));
+        // As upstream, whoever owns anything of the Scale owns the replicas.
+        owners.0.retain(|entry| !entry.set.is_empty());
         managers.0.retain(|entry| self.knows(entry));
         for entry in managers.0.iter_mut().filter(|entry| has(entry, &replicas)) {
             match owners.0.iter().position(|owner| is_same(owner, entry)) {

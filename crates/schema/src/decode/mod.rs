@@ -23,6 +23,7 @@ use crate::types::Type;
 
 pub use tidy::{tidy, tidy_stored};
 pub use type_meta::{TypeMeta, summarize, type_meta};
+pub(crate) use typed::float_as_go;
 pub use yaml::yaml_to_value;
 
 /// Values that are kept become trees, which are walked recursively, here and by every reader of what is
@@ -133,6 +134,23 @@ pub fn json_to_value(bytes: &[u8]) -> Result<Value, DecodeError> {
 /// As `json_to_value`; also returns a text for every duplicate key.
 pub fn json_to_value_strict(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     decode_json(bytes, &untyped(), Strictness::Warn).map(|d| (d.value, d.warnings))
+}
+
+/// As `json_to_value`, but numbers stay as they are written: `1.0` is not `1`.
+pub fn json_to_value_as_written(bytes: &[u8]) -> Result<Value, DecodeError> {
+    decode_json(bytes, &Type::new("", "interface {}", crate::types::Shape::Raw), Strictness::Ignore)
+        .map(|d| d.value)
+}
+
+/// A text for every key that is given twice in YAML, with its line.
+pub fn yaml_duplicates(bytes: &[u8]) -> Vec<String> {
+    let texts = yaml::read(bytes).map(|(_, duplicates)| duplicates).unwrap_or_default();
+    texts.iter().flat_map(|text| text.lines().skip(1)).map(|line| line.trim().to_owned()).collect()
+}
+
+/// Rewrites numbers as Go does that has read them without a type: `1.0` becomes `1`.
+pub fn numbers_as_go(value: Value) -> Value {
+    decode_value(value, &untyped(), Strictness::Ignore).map(|d| d.value).unwrap_or_default()
 }
 
 fn untyped() -> Type {

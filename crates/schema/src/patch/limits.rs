@@ -1,7 +1,6 @@
 //! What a JSON patch may make of an object: a few `copy` operations could otherwise make it as large, and a
 //! few `move` operations as deep, as one likes.
 
-use json_patch::PatchOperation;
 use serde_json::Value;
 
 use super::PatchError;
@@ -33,27 +32,21 @@ impl Limits {
         Ok(Self { copied: 0, visits: 0 })
     }
 
-    /// Accounts for an operation before it is carried out.
-    pub fn check(&mut self, document: &Value, operation: &PatchOperation) -> Result<(), PatchError> {
-        let placed = match operation {
-            PatchOperation::Add(add) => Some(&add.value),
-            PatchOperation::Replace(replace) => Some(&replace.value),
-            PatchOperation::Move(moved) => document.pointer(moved.from.as_str()),
-            PatchOperation::Copy(copy) => document.pointer(copy.from.as_str()),
-            PatchOperation::Remove(_) | PatchOperation::Test(_) => None,
-        };
-        let Some(placed) = placed else { return Ok(()) };
-        if let PatchOperation::Copy(_) = operation {
-            self.copied += placed.to_string().len();
-            if self.copied > MAX_COPIED {
-                return Err(PatchError::Unprocessable(format!(
-                    "Unable to complete the copy, the accumulated size increase of copy is {}, exceeding the limit {MAX_COPIED}",
-                    self.copied
-                )));
-            }
+    /// Accounts for a copy before it is made.
+    pub fn copied(&mut self, value: &Value) -> Result<(), PatchError> {
+        self.copied += value.to_string().len();
+        if self.copied > MAX_COPIED {
+            return Err(PatchError::Unprocessable(format!(
+                "Unable to complete the copy, the accumulated size increase of copy is {}, exceeding the limit {MAX_COPIED}",
+                self.copied
+            )));
         }
-        let above = operation.path().as_str().matches('/').count();
-        let depth = above.saturating_add(self.depth(placed));
+        Ok(())
+    }
+
+    /// Accounts for a value before it is put somewhere.
+    pub fn place(&mut self, path: &str, value: &Value) -> Result<(), PatchError> {
+        let depth = path.matches('/').count().saturating_add(self.depth(value));
         if depth > MAX_DEPTH || self.visits > MAX_VISITS {
             return Err(PatchError::Unprocessable("exceeded max depth".into()));
         }

@@ -144,12 +144,19 @@ fn merge_ordered_lists(
         let bad_format = || PatchError::BadRequest("invalid patch format of setElementOrder list".into());
         let order = match patch.remove(&directive) {
             Some(Value::Array(order)) => order,
-            other => return Err(bad_arg("slice", &other.unwrap_or_default())),
+            other => return Err(bad_arg("[]interface {}", &other.unwrap_or_default())),
         };
         let key =
             directive.strip_prefix(SET_ORDER).and_then(|k| k.strip_prefix('/')).ok_or_else(bad_format)?;
         let old = list_or_nothing(original.get(key))?;
         let new = list_or_nothing(patch.get(key))?;
+        if let Some((ty, body)) = ty.and_then(|ty| Some((ty, ty.as_struct()?)))
+            && body.field(key).is_none()
+        {
+            let name = ty.go_short();
+            let text = format!("unable to find api field in struct {name} for the json field \"{key}\"");
+            return Err(PatchError::Internal(text));
+        }
         let (field, strategy) = field_of(ty, key);
         let merge_key = strategy.merge_key.as_deref();
         check_order(new.as_deref().unwrap_or_default(), &order, merge_key)?;
@@ -165,6 +172,11 @@ fn merge_ordered_lists(
         let old = old.unwrap_or_default();
         let maps = element_kind(&old, &new.unwrap_or_default())? == "object";
         let (in_order, others) = partition(merged, &order, merge_key)?;
+        if maps
+            && let Some(item) = order.iter().find(|item| item.get(merge_key.unwrap_or_default()).is_none())
+        {
+            return Err(no_merge_key(item, merge_key.unwrap_or_default()));
+        }
         let both = in_server_order(in_order, others, &order, &old, merge_key.filter(|_| maps));
         original.insert(key.to_string(), Value::Array(both));
         patch.remove(key);
@@ -176,7 +188,7 @@ fn list_or_nothing(value: Option<&Value>) -> Result<Option<Vec<Value>>, PatchErr
     match value {
         None => Ok(None),
         Some(Value::Array(items)) => Ok(Some(items.clone())),
-        Some(other) => Err(bad_arg("slice", other)),
+        Some(other) => Err(bad_arg("[]interface {}", other)),
     }
 }
 
@@ -211,7 +223,7 @@ fn key_value<'v>(item: &'v Value, merge_key: Option<&str>) -> Result<&'v Value, 
     let Some(merge_key) = merge_key else { return Ok(item) };
     match item {
         Value::Object(entries) => entries.get(merge_key).ok_or_else(|| no_merge_key(item, merge_key)),
-        other => Err(bad_arg("map", other)),
+        other => Err(bad_arg("map[string]interface {}", other)),
     }
 }
 
@@ -263,7 +275,7 @@ fn merge_list(
         match known.get(&key).and_then(|place| merged.get_mut(*place)) {
             Some(slot) => {
                 let (Value::Object(old), Value::Object(new)) = (slot.take(), item.clone()) else {
-                    return Err(bad_arg("map", item));
+                    return Err(bad_arg("map[string]interface {}", item));
                 };
                 *slot = Value::Object(merge_map(old, new, items)?);
             }
@@ -362,6 +374,11 @@ fn partition(
 ) -> Result<(Vec<Value>, Vec<Value>), PatchError> {
     let (mut inside, mut outside) = (Vec::new(), Vec::new());
     let wanted = places(by, merge_key);
+    if let Some(odd) = by.iter().position(|item| merge_key.is_some() && !item.is_object())
+        && !items.is_empty()
+    {
+        return Err(PatchError::Internal(format!("value for key {odd} is not a map")));
+    }
     for item in items {
         let found = wanted.contains_key(&key_text(key_value(&item, merge_key)?));
         if found { inside.push(item) } else { outside.push(item) }
@@ -424,7 +441,14 @@ fn without_directives(value: Value) -> Option<Value> {
 }
 
 fn bad_patch_type(patch: &Object) -> PatchError {
-    let directive = patch.get(PATCH).map(gotext::print).unwrap_or_default();
+    // Upstream formats it with `%s`.
+    let directive = match patch.get(PATCH) {
+        None | Some(Value::Null) => "%!s(<nil>)".to_owned(),
+        Some(Value::Bool(value)) => format!("%!s(bool={value})"),
+        Some(Value::Number(number)) if number.is_f64() => format!("%!s(float64={number})"),
+        Some(Value::Number(number)) => format!("%!s(int64={number})"),
+        Some(other) => gotext::print(other),
+    };
     let map = gotext::print(&Value::Object(patch.clone()));
     PatchError::Internal(format!("unknown patch type: {directive} in map: {map}"))
 }
@@ -435,10 +459,14 @@ fn no_merge_key(item: &Value, merge_key: &str) -> PatchError {
 }
 
 fn bad_arg(expected: &str, actual: &Value) -> PatchError {
-    let actual = match gotext::kind(actual) {
-        "object" => "map",
-        "array" => "slice",
-        kind => kind,
+    let actual = match actual {
+        Value::Null => "%!s(<nil>)",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
     };
     PatchError::Internal(format!("expected a {expected}, but received a {actual}"))
 }
