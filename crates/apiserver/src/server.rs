@@ -207,6 +207,7 @@ impl ApiServer {
         aggregation::start(&inner).await;
         tokio::spawn(crate::bootstrap::keep(Arc::downgrade(&inner), config.advertise));
         tokio::spawn(crate::expiry::run(Arc::downgrade(&inner)));
+        tokio::spawn(crate::compaction::run(Arc::downgrade(&inner)));
         let freed = inner.services.freed.clone();
         tokio::spawn(crate::admission::service_addresses::run(Arc::downgrade(&inner), freed));
         Ok(Self(inner))

@@ -47,6 +47,8 @@ pub struct Details {
     pub causes: Vec<Cause>,
     /// Seconds to wait before trying again; also sent as the `Retry-After` header.
     pub retry_after_seconds: u32,
+    /// Where a list can go on whose first pages are too old. Shown in the Status' `metadata`.
+    pub continue_token: String,
 }
 
 impl fmt::Display for ApiError {
@@ -111,7 +113,8 @@ impl ApiError {
 
     /// 409 on create.
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
-        Self::new(409, "AlreadyExists", format!("{} \"{name}\" already exists", qualified(group, resource)))
+        let (qualified, quoted) = (qualified(group, resource), schema::gotext::quote(name));
+        Self::new(409, "AlreadyExists", format!("{qualified} {quoted} already exists"))
             .about(group, resource, name)
     }
 
@@ -120,7 +123,11 @@ impl ApiError {
         Self::new(
             409,
             "Conflict",
-            format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(group, resource)),
+            format!(
+                "Operation cannot be fulfilled on {} {}: {why}",
+                qualified(group, resource),
+                schema::gotext::quote(name)
+            ),
         )
         .about(group, resource, name)
     }
@@ -141,7 +148,7 @@ impl ApiError {
         let message = match (resource.is_empty(), name.is_empty()) {
             (true, _) => format!("forbidden: {why}"),
             (_, true) => format!("{qualified} is forbidden: {why}"),
-            _ => format!("{qualified} \"{name}\" is forbidden: {why}"),
+            _ => format!("{qualified} {} is forbidden: {why}", schema::gotext::quote(name)),
         };
         Self::new(403, "Forbidden", message).about(group, resource, name)
     }
@@ -274,8 +281,12 @@ impl ApiError {
         if !self.reason.is_empty() {
             status["reason"] = json!(self.reason);
         }
-        if let Some(details) = &self.details {
-            status["details"] = details.to_value();
+        match &self.details {
+            Some(details) if !details.continue_token.is_empty() => {
+                status["metadata"]["continue"] = json!(details.continue_token);
+            }
+            Some(details) => status["details"] = details.to_value(),
+            None => {}
         }
         status
     }

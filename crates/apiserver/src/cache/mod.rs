@@ -8,6 +8,7 @@ mod resource;
 mod watcher;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use futures::StreamExt;
 use store::{Event, Revision, Store, StoreError, WatchStream};
 use tokio::sync::watch;
 
-pub use entry::{Entry, Selectable};
+pub use entry::{Entry, Selectable, unreadable};
 pub use resource::{Change, Objects, Read, ResourceCache, range};
 pub use watcher::{Filter, Show, WatchOptions, WriteEvent, watch_stream, write_json_event};
 
@@ -39,6 +40,8 @@ pub struct WatchCache {
     resources: RwLock<BTreeMap<String, Arc<ResourceCache>>>,
     /// Everything up to this revision has been applied.
     applied: watch::Sender<Revision>,
+    /// Views before this revision are no longer to be had.
+    compacted: AtomicU64,
 }
 
 impl WatchCache {
@@ -67,6 +70,7 @@ impl WatchCache {
             observer,
             resources: RwLock::new(resources),
             applied: watch::Sender::new(all.revision),
+            compacted: AtomicU64::new(0),
         });
         tokio::spawn(follow(Arc::downgrade(&cache), stream));
         Ok(cache)
@@ -108,6 +112,17 @@ impl WatchCache {
     /// The revision up to which everything has been applied.
     pub fn applied(&self) -> Revision {
         *self.applied.borrow()
+    }
+
+    /// The oldest revision at which objects can be listed, as far as that was decided here.
+    pub fn compacted(&self) -> Revision {
+        self.compacted.load(Ordering::Relaxed)
+    }
+
+    /// Forgets views before `revision`, also in the store.
+    pub async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
+        self.compacted.fetch_max(revision, Ordering::Relaxed);
+        self.store.compact(revision).await
     }
 
     /// Waits until `revision` has been applied.

@@ -11,7 +11,7 @@ use http::{Response, StatusCode};
 use schema::types::{self, Type};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::Revision;
+use store::{Revision, StoreError};
 
 use super::options::{ListOptions, Match, wait_for_version};
 use crate::body::{Body, BoxError};
@@ -94,6 +94,14 @@ pub(crate) async fn list(call: &Call) -> Result<Response<Body>, ApiError> {
     whole(call, page)
 }
 
+/// A list that lacks what cannot be read would be taken for all there is.
+fn check_readable(call: &Call, objects: &Objects, filter: &Filter) -> Result<(), ApiError> {
+    if !call.server.staleness.has_unreadable() {
+        return Ok(());
+    }
+    range(objects, &filter.prefix, None).try_for_each(|entry| entry.check_readable())
+}
+
 /// Finds the page that the options ask for.
 pub(crate) async fn page(
     call: &Call,
@@ -102,6 +110,7 @@ pub(crate) async fn page(
 ) -> Result<Page, ApiError> {
     let (objects, revision, start) = view(call, resource, options).await?;
     let (filter, row) = (&options.filter, resource.kind());
+    check_readable(call, &objects, filter)?;
     if options.limit == 0 && filter.is_trivial() && start.is_none() {
         let prefix = filter.prefix.clone();
         return Ok(Page { entries: Entries::All(objects, prefix), revision, remaining: None, next: None });
@@ -160,7 +169,11 @@ async fn view(
             return Ok((snapshot.objects, snapshot.revision, Some(start)));
         }
         let revision = revision as Revision;
-        return Ok((objects_at(call, resource, revision).await?, revision, Some(start)));
+        let objects = match objects_at(call, resource, revision).await {
+            Err(StoreError::Compacted { .. }) => return Err(inconsistent(call, &start)),
+            objects => objects.map_err(store_error)?,
+        };
+        return Ok((objects, revision, Some(start)));
     }
     match options.version {
         None => drop(cache.fresh().await.map_err(store_error)?),
@@ -171,7 +184,13 @@ async fn view(
                 || (options.version_match == Match::Unset && options.limit > 0) =>
         {
             wait_for_version(cache, version).await?;
-            return Ok((objects_at(call, resource, version).await?, version, None));
+            let objects = match objects_at(call, resource, version).await {
+                Err(StoreError::Compacted { .. }) => {
+                    return Err(ApiError::expired("The resourceVersion for the provided list is too old."));
+                }
+                objects => objects.map_err(store_error)?,
+            };
+            return Ok((objects, version, None));
         }
         Some(version) => wait_for_version(cache, version).await?,
     }
@@ -184,12 +203,16 @@ async fn objects_at(
     call: &Call,
     resource: &Arc<ResourceCache>,
     revision: Revision,
-) -> Result<Objects, ApiError> {
+) -> Result<Objects, StoreError> {
+    let oldest = call.cache().compacted();
+    if revision < oldest {
+        return Err(StoreError::Compacted { oldest });
+    }
     if let Some(objects) = resource.snapshot_at(revision) {
         return Ok(objects);
     }
     let prefix = call.kind.prefix(None);
-    let found = call.cache().store().range(&prefix, None, 0, Some(revision)).await.map_err(store_error)?;
+    let found = call.cache().store().range(&prefix, None, 0, Some(revision)).await?;
     let entries = found
         .kvs
         .iter()
@@ -197,13 +220,29 @@ async fn objects_at(
     Ok(entries.collect())
 }
 
+/// The answer to a token of a view that is gone: the list can go on, but with what is there now.
+fn inconsistent(call: &Call, start: &str) -> ApiError {
+    let mut error = ApiError::expired(
+        "The provided continue parameter is too old to display a consistent list result. You can start a new \
+         list without the continue parameter, or use the continue token in this response to retrieve the \
+         remainder of the results. Continuing with the provided token results in an inconsistent list - \
+         objects that were created, modified, or deleted between the time the first chunk was returned and \
+         now may show up in the list.",
+    );
+    error.details.get_or_insert_default().continue_token = token(call, -1, start);
+    error
+}
+
 /// Upstream's token: the start is relative to what was listed, and ends with a zero byte because the
 /// key itself was already seen.
 fn continue_token(call: &Call, revision: Revision, last: &Entry) -> String {
+    token(call, revision as i64, &last.key)
+}
+
+fn token(call: &Call, rv: i64, last: &str) -> String {
     let base = list_prefix(call);
-    let start = last.key.strip_prefix(base.as_str()).unwrap_or(&last.key);
-    let token =
-        Continue { v: "meta.k8s.io/v1".to_owned(), rv: revision as i64, start: format!("/{start}\0") };
+    let start = last.strip_prefix(base.as_str()).unwrap_or(last);
+    let token = Continue { v: "meta.k8s.io/v1".to_owned(), rv, start: format!("/{start}\0") };
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
 }
 

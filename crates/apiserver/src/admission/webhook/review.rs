@@ -229,6 +229,7 @@ fn details(details: &Value) -> Option<Details> {
             .as_u64()
             .and_then(|seconds| u32::try_from(seconds).ok())
             .unwrap_or(0),
+        ..Details::default()
     })
 }
 
