@@ -40,6 +40,10 @@ pub(crate) fn is_a_list(kind: &Kind) -> ApiError {
 
 /// 406 to a request for a list of metadata where there is one object.
 pub(crate) fn not_a_list(kind: &Kind) -> ApiError {
+    if kind.is_custom() {
+        // Upstream takes them for lists, and fails.
+        return ApiError { code: 500, reason: "".into(), ..ApiError::bad_request("content is not a list") };
+    }
     not_acceptable("PartialObjectMetadataList", "not a list", kind, "")
 }
 
@@ -74,7 +78,7 @@ pub(crate) fn row(kind: &Kind, object: &Value, include: IncludeObject, version: 
     }
     out["object"] = match include {
         IncludeObject::None => Value::Null,
-        IncludeObject::Metadata => partial(object, version, true),
+        IncludeObject::Metadata => partial(object, version),
         IncludeObject::Object => object.clone(),
     };
     out
@@ -112,7 +116,7 @@ pub(crate) fn list(
         }
         Shape::Metadata(_) => return Err(is_a_list(kind)),
         Shape::MetadataList(version) => {
-            let items: Vec<Value> = items.map(|item| partial(&item, version, false)).collect();
+            let items: Vec<Value> = items.map(|item| partial(&item, version)).collect();
             json!({"kind": "PartialObjectMetadataList", "apiVersion": format!("meta.k8s.io/{version}"),
                 "metadata": metadata, "items": items})
         }
@@ -134,11 +138,20 @@ pub(crate) fn single(call: &Call, object: &Value, include: IncludeObject, versio
     table(Value::Object(metadata), columns(&call.kind), vec![row], version)
 }
 
-/// PartialObjectMetadata; items of lists carry no type.
-pub(crate) fn partial(object: &Value, version: &str, with_type: bool) -> Value {
-    if with_type {
-        json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": object["metadata"]})
-    } else {
-        json!({"metadata": object["metadata"]})
+/// PartialObjectMetadata; items of lists carry their type, unlike those of other lists.
+pub(crate) fn partial(object: &Value, version: &str) -> Value {
+    let mut metadata = object["metadata"].clone();
+    if object["kind"] == "DaemonSet" {
+        without_template_generation(&mut metadata);
+    }
+    json!({"kind": "PartialObjectMetadata", "apiVersion": format!("meta.k8s.io/{version}"), "metadata": metadata})
+}
+
+/// Upstream takes metadata from its internal type, where this annotation is a field of the spec.
+fn without_template_generation(metadata: &mut Value) {
+    let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else { return };
+    annotations.remove("deprecated.daemonset.template.generation");
+    if let (true, Some(metadata)) = (annotations.is_empty(), metadata.as_object_mut()) {
+        metadata.remove("annotations");
     }
 }

@@ -68,3 +68,18 @@ impl Consulted {
         range(&objects, &prefix, None).cloned().collect()
     }
 }
+
+/// Why upstream's client does not even ask for an object of this name.
+pub(super) fn path_fault(name: &str) -> Option<String> {
+    let why = match name {
+        "" => return Some("resource name may not be empty".to_owned()),
+        "." | ".." => vec![format!("may not be '{name}'")],
+        _ => ["/", "%"]
+            .iter()
+            .filter(|c| name.contains(**c))
+            .map(|c| format!("may not contain '{c}'"))
+            .collect(),
+    };
+    (!why.is_empty())
+        .then(|| format!("invalid resource name {}: [{}]", schema::gotext::quote(name), why.join(" ")))
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::lookup::{PRIORITY_CLASSES, SERVICE_ACCOUNTS};
+use super::lookup::{PRIORITY_CLASSES, SERVICE_ACCOUNTS, path_fault};
 use super::{Attributes, Operation, references};
 use crate::call::Call;
 use crate::object::meta;
@@ -93,8 +93,8 @@ async fn account(attributes: &Attributes<'_>, pod: &Value, name: &str) -> Result
             return Ok(entry.parsed(Account::parse));
         }
     }
-    let why =
-        format!("error looking up service account {namespace}/{name}: serviceaccount {name:?} not found");
+    let found = path_fault(name).unwrap_or_else(|| format!("serviceaccount {name:?} not found"));
+    let why = format!("error looking up service account {namespace}/{name}: {found}");
     Err(attributes.forbidden(pod, why))
 }
 

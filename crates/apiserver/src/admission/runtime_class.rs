@@ -3,7 +3,7 @@
 use api::resource_list as lists;
 use serde_json::{Value, json};
 
-use super::lookup::RUNTIME_CLASSES;
+use super::lookup::{RUNTIME_CLASSES, path_fault};
 use super::{Attributes, Operation};
 use crate::status::ApiError;
 
@@ -11,6 +11,10 @@ const MISMATCH: &str = "pod rejected: Pod's Overhead doesn't match RuntimeClass'
 
 async fn class_of(attributes: &Attributes<'_>, pod: &Value) -> Result<Option<Value>, ApiError> {
     let Some(name) = pod["spec"]["runtimeClassName"].as_str() else { return Ok(None) };
+    if let Some(fault) = path_fault(name) {
+        // Upstream passes on what its client says.
+        return Err(ApiError { code: 500, reason: "".into(), ..ApiError::bad_request(fault) });
+    }
     match RUNTIME_CLASSES.get(attributes.call, "", name).await? {
         Some(entry) => entry.try_value().map(Some),
         None => {

@@ -108,6 +108,7 @@ pub(crate) async fn create_object(
         return Err(ApiError::forbidden(&call.kind.group, &call.kind.plural, &name, why));
     }
     admission::admit(&Attributes::create(call, kind, &name, dry_run), &mut object).await?;
+    check_namespace(call, &mut object)?;
     call.convert_to_storage(&mut object);
     let rules = call.rules()?;
     if call.kind.kind == "Job" && call.kind.group == "batch" && !says_labels(call) {

@@ -123,7 +123,8 @@ impl DeleteOptions {
         }
     }
 
-    fn check(&self) -> Result<(), ApiError> {
+    /// Whether the options fit one another.
+    pub fn check(&self) -> Result<(), ApiError> {
         let mut errors = ErrorList::new();
         let path = Path::new("propagationPolicy");
         if let Some(policy) = &self.propagation_policy {
@@ -157,12 +158,7 @@ pub(crate) enum Deleted {
 /// Answers a delete.
 pub(crate) async fn delete(call: &Call) -> Result<Response<Body>, ApiError> {
     let options = DeleteOptions::parse(call)?;
-    if call.kind.kind == "Job" && options.propagation_policy.is_none() && options.orphan_dependents.is_none()
-    {
-        call.warn(
-            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
-        );
-    }
+    warn_of_orphans(call, &options);
     Ok(match delete_object(call, &options).await? {
         Deleted::Object(object, gone) => {
             let accepted = !gone && options.orphan_dependents == Some(false);
@@ -170,6 +166,16 @@ pub(crate) async fn delete(call: &Call) -> Result<Response<Body>, ApiError> {
         }
         Deleted::Gone(object) => call.output.respond(StatusCode::OK, &gone_status(call, &object)),
     })
+}
+
+/// Pods outlive their Jobs unless the client says otherwise.
+pub(crate) fn warn_of_orphans(call: &Call, options: &DeleteOptions) {
+    if call.kind.kind == "Job" && options.propagation_policy.is_none() && options.orphan_dependents.is_none()
+    {
+        call.warn(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning",
+        );
+    }
 }
 
 fn respond(call: &Call, mut object: Value, code: StatusCode) -> Response<Body> {
@@ -201,7 +207,7 @@ pub(crate) async fn delete_object(call: &Call, options: &DeleteOptions) -> Resul
             .ok_or_else(|| call.not_found())?;
         match attempt(call, options, entry).await {
             Ok(deleted) => {
-                if let Deleted::Object(object, true) = &deleted {
+                if let (Deleted::Object(object, true), false) = (&deleted, options.dry_run) {
                     admission::after_delete(call, object).await;
                 }
                 return Ok(deleted);

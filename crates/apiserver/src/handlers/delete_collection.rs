@@ -3,7 +3,7 @@
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::delete::{DeleteOptions, Deleted, delete_object};
+use super::delete::{DeleteOptions, delete_object, warn_of_orphans};
 use super::list::{selected, show_continue};
 use super::options::ListOptions;
 use crate::body::Body;
@@ -14,6 +14,7 @@ use crate::status::ApiError;
 pub(crate) async fn delete_collection(call: &Call) -> Result<Response<Body>, ApiError> {
     let list = ListOptions::parse(call, false)?;
     let options = DeleteOptions::parse(call)?;
+    warn_of_orphans(call, &options);
     let mut items = Vec::new();
     for entry in selected(call, &list.filter).await? {
         let mut info = call.info.clone();
@@ -25,7 +26,8 @@ pub(crate) async fn delete_collection(call: &Call) -> Result<Response<Body>, Api
         let deleted = delete_object(&one, &options).await;
         call.take_warnings(&one);
         match deleted {
-            Ok(Deleted::Object(object, _) | Deleted::Gone(object)) => items.push(item(call, object)),
+            // Said is what was listed, whatever deleting makes of it.
+            Ok(_) => items.push(item(call, call.shown(&entry).await?.try_value()?)),
             // Gone already is what was wanted.
             Err(error) if error.code == 404 => {}
             Err(error) => return Err(error),

@@ -65,8 +65,10 @@ pub(crate) async fn change(call: &Call, fields: &Fields) -> Result<Response<Body
                 managed_fields::apply(call, Some(old), config, manager, force, &subresource)?
             }
         };
-        let mut new = old.clone();
-        for pointer in fields.0 {
+        // Preparation takes what it wants from a whole pod; who owns what is said of all that was sent.
+        let whole = matches!(subresource.as_str(), "ephemeralcontainers" | "resize");
+        let mut new = if whole { wanted.clone() } else { old.clone() };
+        for pointer in fields.0.iter().filter(|_| !whole) {
             copy(&wanted, &mut new, pointer);
         }
         // As upstream, these take over the metadata too; that of a pod's subresources stays.

@@ -36,7 +36,7 @@ pub(crate) async fn bind(call: &Call, request: &Call) -> Result<Response<Body>, 
     let kind = ObjectKind { group: "", version: "v1", kind: "Binding" };
     let attributes = Attributes::create(request, kind, name, dry_run);
     admission::admit(&attributes, &mut binding).await?;
-    if meta(&binding, "name") != name && !meta(&binding, "name").is_empty() {
+    if meta(&binding, "name") != name {
         return Err(ApiError::bad_request("name in URL does not match name in Binding object"));
     }
     let kind = binding["target"]["kind"].as_str().unwrap_or_default();
@@ -128,10 +128,11 @@ pub(crate) async fn evict(call: &Call) -> Result<Response<Body>, ApiError> {
     let kind = ObjectKind { group: "policy", version: target.version, kind: "Eviction" };
     let attributes = Attributes::create(call, kind, &call.info.name, call.dry_run()?);
     admission::admit(&attributes, &mut eviction).await?;
-    if meta(&eviction, "name") != call.info.name && !meta(&eviction, "name").is_empty() {
+    if meta(&eviction, "name") != call.info.name {
         return Err(ApiError::bad_request("name in URL does not match name in Eviction object"));
     }
     let mut options = DeleteOptions::from_body(&eviction["deleteOptions"])?;
+    options.check()?;
     options.dry_run = call.dry_run()?
         || eviction["deleteOptions"]["dryRun"]
             .as_array()

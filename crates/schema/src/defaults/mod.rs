@@ -6,6 +6,7 @@ pub mod autoscaling;
 pub mod batch;
 pub mod core;
 mod fill;
+mod image;
 pub mod karpenter;
 pub mod misc;
 pub mod pod;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::core::{claim_spec, same_first};
 use super::fill::Fill;
+use super::image::pull_policy;
 use super::resources;
 
 /// A Pod. Some defaults are for pods only, so that stored templates do not change with upgrades.
@@ -36,6 +37,7 @@ pub fn template(template: &mut Value) {
 }
 
 fn pod_spec(spec: &mut Value) {
+    service_account(spec);
     spec.fill("dnsPolicy", "ClusterFirst");
     spec.fill("restartPolicy", "Always");
     spec.fill_nil("securityContext", json!({}));
@@ -49,9 +51,23 @@ fn pod_spec(spec: &mut Value) {
     resources::round_up_requirements(spec.field("resources"));
 }
 
+/// The field's old name says the same as the new one, which counts.
+fn service_account(spec: &mut Value) {
+    let name = spec.text("serviceAccount").to_owned();
+    if !name.is_empty() {
+        spec.fill("serviceAccountName", name);
+    }
+    let name = spec.text("serviceAccountName").to_owned();
+    if !name.is_empty() {
+        spec["serviceAccount"] = name.into();
+    }
+}
+
 fn status(pod: &mut Value) {
     let Some(status) = pod.field("status").filter(|status| status.is_object()) else { return };
     same_first(status, "podIP", "podIPs", Some("ip"));
+    resources::round_up(status.field("allocatedResources"));
+    resources::round_up_requirements(status.field("resources"));
     for list in ["initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"] {
         for container in status.items(list) {
             resources::round_up(container.field("allocatedResources"));
@@ -167,70 +183,9 @@ fn downward_items(source: &mut Value) {
     }
 }
 
-/// Images that may change under the same reference are pulled always.
-fn pull_policy(image: &str) -> &'static str {
-    let is_latest = match image.split_once('@') {
-        // An unparsable reference has no tag for upstream, so it is not "latest".
-        _ if !is_reference(image) => false,
-        Some((name, _)) => tag(name) == Some("latest"),
-        None => tag(image).is_none_or(|tag| tag == "latest"),
-    };
-    if is_latest { "Always" } else { "IfNotPresent" }
-}
-
-fn tag(name: &str) -> Option<&str> {
-    // A colon before the last slash belongs to the registry's port.
-    let last = name.rsplit('/').next().unwrap_or(name);
-    last.split_once(':').map(|(_, tag)| tag)
-}
-
-/// Roughly the grammar of `github.com/distribution/reference`: enough to tell an image from noise.
-fn is_reference(image: &str) -> bool {
-    let name = image.split('@').next().unwrap_or_default();
-    let (path, tag) = match name.rsplit_once(':') {
-        Some((path, tag)) if !tag.contains('/') => (path, Some(tag)),
-        _ => (name, None),
-    };
-    let component = |part: &str| {
-        let edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-        part.starts_with(edge)
-            && part.ends_with(edge)
-            && part.chars().all(|c| edge(c) || matches!(c, '.' | '_' | '-'))
-    };
-    let mut parts = path.split('/');
-    let first = parts.next().unwrap_or_default();
-    let rest: Vec<&str> = parts.collect();
-    let domain = !rest.is_empty()
-        && (first.contains(['.', ':'])
-            || first == "localhost"
-            || first.chars().any(|c| c.is_ascii_uppercase()));
-    let tag_ok = tag.is_none_or(|tag| {
-        tag.len() <= 128
-            && tag.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_')
-            && tag.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
-    });
-    tag_ok && (domain || component(first)) && rest.into_iter().all(component)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn pull_policy_follows_the_tag() {
-        for (image, policy) in [
-            ("busybox", "Always"),
-            ("busybox:latest", "Always"),
-            ("busybox:1.36", "IfNotPresent"),
-            ("registry:5000/busybox", "Always"),
-            ("registry:5000/busybox:1", "IfNotPresent"),
-            ("busybox@sha256:0000", "IfNotPresent"),
-            ("Not An Image", "IfNotPresent"),
-            ("", "IfNotPresent"),
-        ] {
-            assert_eq!(pull_policy(image), policy, "{image}");
-        }
-    }
 
     #[test]
     fn a_minimal_pod_is_filled_in() {

@@ -2,10 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::prepare;
+use super::{disabled, prepare};
 
 /// A new namespace is active and finalized by the namespace controller.
 pub fn namespace_create(namespace: &mut Value) {
+    // A generated name is not known before.
+    let name = namespace["metadata"]["name"].clone();
+    object(object(namespace, "metadata"), "labels")["kubernetes.io/metadata.name"] = name;
     namespace["status"] = json!({"phase": "Active"});
     if !namespace["spec"].is_object() {
         namespace["spec"] = json!({});
@@ -27,10 +30,49 @@ pub fn namespace_update(new: &mut Value, old: &Value) {
     prepare::keep(new, old, "spec");
 }
 
+/// A pod template has no fields that are behind gates that are off.
+pub fn workload_create(object: &mut Value) {
+    prepare::create(object);
+    disabled::template(object, &Value::Null, TEMPLATE);
+}
+
+/// A changed workload: its status stays, its spec counts.
+pub fn workload_update(new: &mut Value, old: &Value) {
+    disabled::template(new, old, TEMPLATE);
+    prepare::update(new, old);
+}
+
+const TEMPLATE: &str = "/spec/template";
+const JOB_TEMPLATE: &str = "/spec/jobTemplate/spec/template";
+
+/// A new CronJob.
+pub fn cron_job_create(object: &mut Value) {
+    prepare::create(object);
+    disabled::template(object, &Value::Null, JOB_TEMPLATE);
+}
+
+/// A changed CronJob.
+pub fn cron_job_update(new: &mut Value, old: &Value) {
+    disabled::template(new, old, JOB_TEMPLATE);
+    prepare::update(new, old);
+}
+
+/// A new PodTemplate.
+pub fn pod_template_create(object: &mut Value) {
+    prepare::start_generation(object);
+    disabled::template(object, &Value::Null, "/template");
+}
+
+/// A changed PodTemplate.
+pub fn pod_template_update(new: &mut Value, old: &Value) {
+    disabled::template(new, old, "/template");
+    prepare::count_all(new, old);
+}
+
 /// A new Job selects its pods by its uid, unless the user takes care of the selector. Upstream, a
 /// Job without labels shares its template's, those that are generated included.
 pub fn job_create(job: &mut Value) {
-    prepare::create(job);
+    workload_create(job);
     if job["spec"]["manualSelector"] != true {
         generate_selector(job);
     }
@@ -72,7 +114,7 @@ fn insert_new(map: &mut Value, key: &str, value: &Value) {
 
 /// DaemonSets count changes of their template, too.
 pub fn daemon_set_create(object: &mut Value) {
-    prepare::create(object);
+    workload_create(object);
     if object["spec"]["templateGeneration"].as_i64().unwrap_or(0) < 1 {
         // Only the internal type has this field; over the wire it is an annotation.
         set_template_generation(object, 1);
@@ -81,10 +123,16 @@ pub fn daemon_set_create(object: &mut Value) {
 
 /// DaemonSets count changes of their template, too.
 pub fn daemon_set_update(new: &mut Value, old: &Value) {
-    prepare::update(new, old);
+    workload_update(new, old);
     let generation = template_generation(old);
     let changed = new["spec"]["template"] != old["spec"]["template"];
     set_template_generation(new, if changed { generation + 1 } else { generation });
+}
+
+/// Upstream keeps the count in a field that only its internal type has.
+pub fn daemon_set_status_update(new: &mut Value, old: &Value) {
+    prepare::keep_all_but_status(new, old);
+    set_template_generation(new, template_generation(old));
 }
 
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
@@ -126,13 +174,13 @@ pub fn persistent_volume_status_update(new: &mut Value, old: &Value) {
 pub fn persistent_volume_claim_create(claim: &mut Value) {
     claim["status"] = json!({"phase": "Pending"});
     protect(claim, "kubernetes.io/pvc-protection");
-    same_data_sources(claim);
+    same_data_sources(claim, &Value::Null);
 }
 
 /// The status of a claim stays; both ways to name a data source say the same.
 pub fn persistent_volume_claim_update(new: &mut Value, old: &Value) {
     prepare::keep(new, old, "status");
-    same_data_sources(new);
+    same_data_sources(new, &old["spec"]);
 }
 
 /// Storage that is in use is not deleted: the finalizer of the protecting controller.
@@ -150,7 +198,7 @@ fn protect(storage: &mut Value, finalizer: &str) {
 
 /// Bounds on unavailable pods of StatefulSets are behind a feature gate that is off.
 pub fn stateful_set_create(set: &mut Value) {
-    prepare::create(set);
+    workload_create(set);
     drop_max_unavailable(set);
 }
 
@@ -159,7 +207,7 @@ pub fn stateful_set_update(new: &mut Value, old: &Value) {
     if old["spec"]["updateStrategy"]["rollingUpdate"]["maxUnavailable"].is_null() {
         drop_max_unavailable(new);
     }
-    prepare::update(new, old);
+    workload_update(new, old);
 }
 
 fn drop_max_unavailable(set: &mut Value) {
@@ -202,9 +250,17 @@ fn is_data_source(source: &Value) -> bool {
     }
 }
 
-fn same_data_sources(claim: &mut Value) {
+fn same_data_sources(claim: &mut Value, old_spec: &Value) {
     let Some(spec) = claim.get_mut("spec").and_then(Value::as_object_mut) else { return };
-    if spec.get("dataSourceRef").is_none()
+    let had_reference = !old_spec["dataSourceRef"].is_null();
+    // Sources of other namespaces are behind a feature gate that is off.
+    let foreign = |reference: &Value| !reference["namespace"].as_str().unwrap_or_default().is_empty();
+    if !had_reference && spec.get("dataSourceRef").is_some_and(foreign) {
+        spec.remove("dataSourceRef");
+    }
+    if !had_reference
+        && old_spec["dataSource"].is_null()
+        && spec.get("dataSourceRef").is_none()
         && spec.get("dataSource").is_some_and(|source| !is_data_source(source))
     {
         spec.remove("dataSource");
@@ -228,6 +284,28 @@ pub fn service_account_prepare(account: &mut Value) {
     }
 }
 
+/// A LimitRange without a name is given one.
+pub fn limit_range_create(range: &mut Value) {
+    if range["metadata"]["name"].as_str().unwrap_or_default().is_empty() {
+        object(range, "metadata")["name"] = json!(base::rng::uuid());
+    }
+}
+
+/// Volumes of drivers count against limits whatever this says: it is behind a feature gate that is off.
+pub fn csi_driver_create(driver: &mut Value) {
+    if let Some(spec) = driver.get_mut("spec").and_then(Value::as_object_mut) {
+        spec.remove("preventPodSchedulingIfMissing");
+    }
+}
+
+/// As for new drivers, but for what was there.
+pub fn csi_driver_update(new: &mut Value, old: &Value) {
+    if old["spec"]["preventPodSchedulingIfMissing"].is_null() {
+        csi_driver_create(new);
+    }
+    prepare::count_spec(new, old);
+}
+
 /// The type of a Secret stays when an update leaves it out.
 pub fn secret_update(new: &mut Value, old: &Value) {
     if new["type"].as_str().unwrap_or_default().is_empty() {
@@ -237,18 +315,19 @@ pub fn secret_update(new: &mut Value, old: &Value) {
 
 /// EndpointSlices count changes of content and labels.
 pub fn endpoint_slice_update(new: &mut Value, old: &Value) {
-    if new["endpoints"] != old["endpoints"] {
-        drop_topology(new);
-    }
+    // Topology counts as a change before it is dropped.
     prepare::count_all(new, old);
     if new["metadata"]["labels"] != old["metadata"]["labels"] {
         prepare::bump_generation(new, old);
+    }
+    if new["endpoints"] != old["endpoints"] {
+        drop_topology(new);
     }
 }
 
 /// Deployments count changes of annotations, too, because rollouts are steered by them.
 pub fn deployment_update(new: &mut Value, old: &Value) {
-    prepare::update(new, old);
+    workload_update(new, old);
     if new["metadata"]["annotations"] != old["metadata"]["annotations"] {
         prepare::bump_generation(new, old);
     }
@@ -262,7 +341,27 @@ pub fn deployment_status_update(new: &mut Value, old: &Value) {
     }
 }
 
+/// A new Node may say everything but what configures kubelets dynamically, which is gone.
+pub fn node_create(node: &mut Value) {
+    for (part, field) in [("spec", "configSource"), ("status", "config")] {
+        if let Some(part) = node.get_mut(part) {
+            disabled::remove(part, field);
+        }
+    }
+}
+
 /// Status and spec of a Node are changed apart.
 pub fn node_update(new: &mut Value, old: &Value) {
     prepare::keep(new, old, "status");
+    if let (Some(spec), true) = (new.get_mut("spec"), old["spec"]["configSource"].is_null()) {
+        disabled::remove(spec, "configSource");
+    }
+}
+
+/// Status and spec of a Node are changed apart.
+pub fn node_status_update(new: &mut Value, old: &Value) {
+    prepare::keep_all_but_status(new, old);
+    if let (Some(status), true) = (new.get_mut("status"), old["status"]["config"].is_null()) {
+        disabled::remove(status, "config");
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use api::quantity::Quantity;
 use serde_json::{Value, json};
 
-use super::prepare;
+use super::{app_armor, disabled, prepare};
 
 /// A new pod is pending, knows its quality of service, and has its label keys resolved.
 pub fn create(pod: &mut Value) {
@@ -22,7 +22,19 @@ pub fn create(pod: &mut Value) {
         }]);
     }
     pod["status"] = status;
+    if let Some(spec) = pod.get_mut("spec") {
+        disabled::pod_spec(spec, &Value::Null);
+    }
     resolve_label_keys(pod);
+    app_armor::apply_annotations(pod);
+}
+
+/// A changed pod: its status stays, its spec counts.
+pub fn update(new: &mut Value, old: &Value) {
+    if let Some(spec) = new.get_mut("spec") {
+        disabled::pod_spec(spec, &old["spec"]);
+    }
+    prepare::update(new, old);
 }
 
 /// The status may not change deletion, owners or the quality of service.
@@ -41,6 +53,7 @@ pub fn status_update(new: &mut Value, old: &Value) {
         }
     }
     keep_observed_generations(status, &old["status"]);
+    disabled::pod_status(status, &old["status"]);
 }
 
 /// Through `ephemeralcontainers`, only ephemeral containers are added.
@@ -48,8 +61,11 @@ pub fn ephemeral_containers_update(new: &mut Value, old: &Value) {
     let wanted = new["spec"]["ephemeralContainers"].clone();
     prepare::keep(new, old, "spec");
     prepare::keep(new, old, "status");
-    if !wanted.is_null() {
+    if wanted.is_null() {
+        disabled::remove(&mut new["spec"], "ephemeralContainers");
+    } else {
         new["spec"]["ephemeralContainers"] = wanted;
+        disabled::pod_spec(&mut new["spec"], &old["spec"]);
     }
     keep_metadata_but_version(new, old);
     prepare::count_spec(new, old);

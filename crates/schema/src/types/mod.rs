@@ -276,7 +276,8 @@ impl Struct {
                 match member {
                     Member::Field(field) => fields.push(Field::clone(field)),
                     Member::Inline(_, ty) => {
-                        fields.extend(ty.as_struct().into_iter().flat_map(|s| s.fields().iter().cloned()));
+                        let own = ty.as_struct().into_iter().flat_map(|s| s.fields().iter().cloned());
+                        fields.extend(own.map(|field| field.embedded_in(ty.go_short())));
                     }
                 }
             }
@@ -323,6 +324,8 @@ pub struct Field {
     pub default: Option<Value>,
     /// How strategic merge treats it.
     pub patch: Option<PatchStrategy>,
+    /// The embedded structs in which Go has the field, outermost first, with a dot after each.
+    pub embedded: String,
 }
 
 impl Field {
@@ -338,7 +341,13 @@ impl Field {
             atomic: false,
             default: None,
             patch: None,
+            embedded: String::new(),
         }
+    }
+
+    fn embedded_in(mut self, name: &str) -> Self {
+        self.embedded.insert_str(0, &format!("{name}."));
+        self
     }
 
     /// What Go writes when the field was not given; `None` if nothing.
@@ -404,6 +413,7 @@ pub struct TypeRef(Target);
 #[derive(Clone)]
 enum Target {
     Owned(Arc<Type>),
+    Static(&'static Type),
     Named(Arc<Named>),
 }
 
@@ -430,6 +440,12 @@ impl From<Type> for TypeRef {
     }
 }
 
+impl From<&'static Type> for TypeRef {
+    fn from(ty: &'static Type) -> Self {
+        Self(Target::Static(ty))
+    }
+}
+
 impl From<Arc<Type>> for TypeRef {
     fn from(ty: Arc<Type>) -> Self {
         Self(Target::Owned(ty))
@@ -442,6 +458,7 @@ impl Deref for TypeRef {
     fn deref(&self) -> &Type {
         match &self.0 {
             Target::Owned(ty) => ty,
+            Target::Static(ty) => ty,
             Target::Named(named) => named.found.get_or_init(|| table::resolve(&named.package, &named.name)),
         }
     }

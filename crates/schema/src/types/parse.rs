@@ -109,6 +109,7 @@ impl Scope<'_> {
             atomic: attributes.atomic,
             default: attributes.default,
             patch: attributes.patch,
+            embedded: String::new(),
         }))
     }
 

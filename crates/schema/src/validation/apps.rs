@@ -307,6 +307,11 @@ pub fn stateful_set_update(new: &Node, old: &Node) -> ErrorList {
             if let Some(fields) = spec.as_object_mut() {
                 fields.retain(|name, _| !STATEFUL_SET_MUTABLE.contains(&name.as_str()));
             }
+            for claim in spec["volumeClaimTemplates"].as_array_mut().into_iter().flatten() {
+                if let Some(claim) = claim.as_object_mut() {
+                    claim.retain(|name, _| !["kind", "apiVersion"].contains(&name.as_str()));
+                }
+            }
             spec
         };
         if fixed(spec) != fixed(&old.at("spec")) {
@@ -446,12 +451,25 @@ pub fn controller_revision_update(new: &Node, old: &Node) -> ErrorList {
 
 /// ReplicationController.
 pub fn replication_controller(object: &Node) -> ErrorList {
-    with_metadata(object, replication_controller_spec)
+    let mut errs = ErrorList::new();
+    metadata::validate(&object.at("metadata"), long_name, &mut errs);
+    replication_controller_spec(&object.at("spec"), &mut errs);
+    errs
 }
 
 /// A changed ReplicationController.
 pub fn replication_controller_update(new: &Node, old: &Node) -> ErrorList {
     with_metadata_update(new, old, replication_controller_spec)
+}
+
+/// As the declared format has it: names are measured in bytes, and what a name is generated from
+/// counts only by what was generated.
+fn long_name(name: &str, prefix: bool) -> Vec<String> {
+    if prefix {
+        return Vec::new();
+    }
+    let in_bytes = |text: String| text.replace("no more than 253 characters", "no more than 253 bytes");
+    format::name_is_subdomain(name, false).into_iter().map(in_bytes).collect()
 }
 
 fn replication_controller_spec(spec: &Node, errs: &mut ErrorList) {

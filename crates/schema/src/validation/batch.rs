@@ -316,47 +316,42 @@ fn success_policy(spec: &Node, policy: &Node, errs: &mut ErrorList) {
     }
 }
 
+/// The intervals of a text like `1,3-5`.
+fn intervals(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').filter(move |_| !text.is_empty())
+}
+
+/// The ends of an interval of indexes, the last one included.
+fn interval(text: &str, completions: i64) -> Result<(i64, i64), String> {
+    let parts: Vec<&str> = text.split('-').collect();
+    let quote = crate::field::quote;
+    if parts.len() > 2 {
+        return Err(format!(
+            "the fragment {} violates the requirement that an index interval can have at most two parts \
+             separated by '-'",
+            quote(text)
+        ));
+    }
+    let index = |text: &str| match text.parse::<i64>() {
+        Err(_) => Err(format!("cannot convert string to integer for index: {}", quote(text))),
+        Ok(index) if index >= completions => Err(format!("too large index: {}", quote(text))),
+        Ok(index) => Ok(index),
+    };
+    let from = index(parts[0])?;
+    let Some(to) = parts.get(1) else { return Ok((from, from)) };
+    match index(to)? {
+        to if from >= to => Err(format!("non-increasing order, previous: {from}, current: {to}")),
+        to => Ok((from, to)),
+    }
+}
+
 /// How many indexes a text like `1,3-5` names.
 fn indexes_count(text: &str, completions: i64) -> Result<i64, String> {
-    if text.is_empty() {
-        return Ok(0);
-    }
     let (mut total, mut last) = (0, None);
-    for interval in text.split(',') {
-        let parts: Vec<&str> = interval.split('-').collect();
-        let number = |text: &str, what: &str| {
-            text.parse::<i64>().map_err(|_| {
-                format!("cannot convert string to integer for {what}: {}", crate::field::quote(text))
-            })
-        };
-        let (from, to) = match parts[..] {
-            [one] => {
-                let one = number(one, "index")?;
-                (one, one)
-            }
-            [from, to] => {
-                let (from, to) = (number(from, "index")?, number(to, "index")?);
-                if from >= to {
-                    let shown = crate::field::quote(interval);
-                    return Err(format!("non-increasing order, previous: {from}, current: {to} in {shown}"));
-                }
-                (from, to)
-            }
-            _ => {
-                return Err(format!(
-                    "the fragment {} violates the requirement that an index interval can have at most two parts separated by '-'",
-                    crate::field::quote(interval)
-                ));
-            }
-        };
-        if let Some(index) = [from, to].into_iter().find(|index| *index >= completions) {
-            return Err(format!("too large index: {}", crate::field::quote(&index.to_string())));
-        }
-        if last.is_some_and(|last| from <= last) {
-            return Err(format!(
-                "non-increasing order, previous: {}, current: {from}",
-                last.unwrap_or_default()
-            ));
+    for text in intervals(text) {
+        let (from, to) = interval(text, completions)?;
+        if let Some(last) = last.filter(|last| *last >= from) {
+            return Err(format!("non-increasing order, previous: {last}, current: {from}"));
         }
         total += to - from + 1;
         last = Some(to);
@@ -395,7 +390,10 @@ fn template_update(spec: &Node, old: &Node, errs: &mut ErrorList) {
     let (new, old_spec) = (spec.at("template"), old.at("spec"));
     let suspended = old_spec.at("suspend").bool();
     let mut before = old_spec.at("template").to_value();
-    if suspended && !old.at("status").at("startTime").is_set() {
+    let status = old.at("status");
+    let idle = !status.at("startTime").is_set() || status::is(&status, "Suspended");
+    let may_move = suspended && idle && status.at("active").i64() == 0;
+    if may_move {
         let template = new.to_value();
         for field in ["nodeSelector", "tolerations", "schedulingGates"] {
             take(&mut before["spec"], &template["spec"], field);
@@ -414,7 +412,7 @@ fn template_update(spec: &Node, old: &Node, errs: &mut ErrorList) {
         }
     }
     prune_nulls(&mut before);
-    if !suspended {
+    if !may_move {
         if new.to_value() != before {
             errs.push(new.invalid("field is immutable"));
         }

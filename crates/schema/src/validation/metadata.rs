@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{format, labels, rules};
+use super::{format, labels};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList, Path};
 
@@ -79,6 +79,13 @@ pub fn immutable(new: &Node, old: &Node, errs: &mut ErrorList) {
     }
 }
 
+/// The text has not changed; none is the empty one.
+pub fn immutable_text(new: &Node, old: &Node, errs: &mut ErrorList) {
+    if new.str() != old.str() {
+        errs.push(new.invalid_str("field is immutable"));
+    }
+}
+
 /// Annotation keys, whose case does not matter, and the size of all together.
 pub fn annotations(annotations: &Node, errs: &mut ErrorList) {
     let mut bytes = 0;
@@ -96,7 +103,25 @@ pub fn annotations(annotations: &Node, errs: &mut ErrorList) {
 pub fn template(meta: &Node, errs: &mut ErrorList) {
     annotations(&meta.at("annotations"), errs);
     labels::labels(&meta.at("labels"), errs);
-    rules::only_fields(meta, &["annotations", "labels", "creationTimestamp"], "cannot be set", errs);
+    // In the order and with the names of Go's fields.
+    let others = [
+        ("name", "name"),
+        ("generateName", "generateName"),
+        ("namespace", "namespace"),
+        ("selfLink", "selfLink"),
+        ("uid", "uID"),
+        ("resourceVersion", "resourceVersion"),
+        ("generation", "generation"),
+        ("creationTimestamp", "creationTimestamp"),
+        ("deletionTimestamp", "deletionTimestamp"),
+        ("deletionGracePeriodSeconds", "deletionGracePeriodSeconds"),
+        ("ownerReferences", "ownerReferences"),
+        ("finalizers", "finalizers"),
+        ("managedFields", "managedFields"),
+    ];
+    for (_, shown) in others.iter().filter(|(name, _)| meta.at(name).is_set()) {
+        errs.push(meta.at(shown).forbidden("cannot be set"));
+    }
 }
 
 fn owner_references(references: &Node, errs: &mut ErrorList) {

@@ -95,7 +95,8 @@ pub fn container_name(name: &str, at: &Node, errs: &mut ErrorList) {
 
 fn pod_level_name(name: &str, at: &Node, errs: &mut ErrorList) {
     if self::name(name, at, errs) && !POD_LEVEL.contains(&name) && !is_huge_page(name) {
-        errs.push(crate::field::Error::not_supported(at.path(), name, &POD_LEVEL));
+        let supported = ["cpu", "hugepages-", "memory"];
+        errs.push(crate::field::Error::not_supported(at.path(), name, &supported));
     }
 }
 
@@ -104,7 +105,9 @@ pub fn value(name: &str, at: &Node, errs: &mut ErrorList) {
     rules::nonnegative_quantity(at, errs);
     let counted = COUNTED.contains(&name) || is_extended(name);
     let quantity = rules::quantity(at);
-    if counted && !Quantity::from_milli(quantity.milli()).is_integer() {
+    // Upstream counts in thousandths; what is too large for that passes.
+    let countable = quantity < Quantity::from_units(i64::MAX / 1000);
+    if counted && countable && !Quantity::from_milli(quantity.milli()).is_integer() {
         errs.push(at.invalid_as(quantity.to_string(), "must be an integer"));
     }
 }
@@ -125,6 +128,7 @@ pub fn overhead(overhead: &Node, errs: &mut ErrorList) {
     let (mut compute, mut huge_pages) = (false, false);
     for (name, limit) in limits.entries() {
         limit_value(name, &limit, container_name, errs);
+        huge_page_value(name, &limit, errs);
         compute |= POD_LEVEL.contains(&name);
         huge_pages |= is_huge_page(name);
     }

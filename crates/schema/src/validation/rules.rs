@@ -97,15 +97,6 @@ pub fn port_number_or_name(node: &Node, errs: &mut ErrorList) {
     }
 }
 
-/// No field but the allowed ones is set.
-pub fn only_fields(node: &Node, allowed: &[&str], detail: &str, errs: &mut ErrorList) {
-    for name in node.object().into_iter().flat_map(|object| object.keys()) {
-        if !allowed.contains(&name.as_str()) {
-            errs.push(node.at(name).forbidden(detail));
-        }
-    }
-}
-
 /// An IP address in a field from before strict parsing.
 pub fn ip_address(node: &Node, errs: &mut ErrorList) {
     match parse_ip(node.str()) {
@@ -117,6 +108,13 @@ pub fn ip_address(node: &Node, errs: &mut ErrorList) {
         None => {
             errs.push(node.invalid_str("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"));
         }
+    }
+}
+
+/// An IP address in a field from before strict parsing, unless it is one of those that were there already.
+pub fn new_ip_address(node: &Node, known: &[&str], errs: &mut ErrorList) {
+    if !known.contains(&node.str()) {
+        ip_address(node, errs);
     }
 }
 

@@ -41,6 +41,9 @@ pub fn validate(kind: &str, source: &Node, errs: &mut ErrorList) {
         "azureDisk" => azure_disk(source, errs),
         "vsphereVolume" => require(source, &["volumePath"], errs),
         "photonPersistentDisk" => require(source, &["pdID"], errs),
+        "flocker" => flocker(source, errs),
+        "quobyte" => quobyte(source, errs),
+        "storageos" => storage_os(source, errs),
         "portworxVolume" => require(source, &["volumeID"], errs),
         "scaleIO" => require(source, &["gateway", "system", "volumeName"], errs),
         _ => {}
@@ -49,8 +52,7 @@ pub fn validate(kind: &str, source: &Node, errs: &mut ErrorList) {
 
 fn require(source: &Node, fields: &[&'static str], errs: &mut ErrorList) {
     for field in fields {
-        let value = source.object().and_then(|o| o.get(*field));
-        if value.is_none_or(|v| v.as_str() == Some("") || v.as_array().is_some_and(Vec::is_empty)) {
+        if source.at(field).is_empty() {
             errs.push(source.at(field).required(""));
         }
     }
@@ -74,16 +76,114 @@ fn disk(source: &Node, id: &'static str, errs: &mut ErrorList) {
     }
 }
 
+fn flocker(source: &Node, errs: &mut ErrorList) {
+    let (name, uuid) = (source.at("datasetName"), source.at("datasetUUID"));
+    match (name.is_empty(), uuid.is_empty()) {
+        (true, true) => errs.push(source.required("one of datasetName and datasetUUID is required")),
+        (false, false) => {
+            let detail = "datasetName and datasetUUID can not be specified simultaneously";
+            errs.push(source.invalid_as("resource", detail));
+        }
+        _ => {}
+    }
+    if name.str().contains('/') {
+        errs.push(name.invalid_str("must not contain '/'"));
+    }
+}
+
+fn quobyte(source: &Node, errs: &mut ErrorList) {
+    let (registry, tenant) = (source.at("registry"), source.at("tenant"));
+    let pairs = "must be a host:port pair or multiple pairs separated by commas";
+    if registry.is_empty() {
+        errs.push(registry.required(pairs));
+    } else if tenant.len() > 64 {
+        errs.push(tenant.required("must be a UUID and may not exceed a length of 64 characters"));
+    } else {
+        let wrong = registry.str().split(',').filter(|pair| !is_host_and_port(pair)).count();
+        errs.extend((0..wrong).map(|_| registry.invalid_str(pairs)));
+    }
+    require(source, &["volume"], errs);
+}
+
+/// As Go's `net.SplitHostPort` sees it: neither part is looked at.
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let host = match host.strip_prefix('[') {
+        Some(bracketed) => bracketed.strip_suffix(']'),
+        None => Some(host).filter(|host| !host.contains(':')),
+    };
+    host.is_some_and(|host| !host.contains(['[', ']'])) && !port.contains(['[', ']'])
+}
+
+fn storage_os(source: &Node, errs: &mut ErrorList) {
+    if rules::not_empty(&source.at("volumeName"), errs) {
+        rules::formatted(&source.at("volumeName"), format::dns1123_label, errs);
+    }
+    if !source.at("volumeNamespace").is_empty() {
+        rules::formatted(&source.at("volumeNamespace"), format::dns1123_label, errs);
+    }
+    if let Some(secret) = source.at("secretRef").opt() {
+        require(&secret, &["name"], errs);
+    }
+}
+
+/// An iSCSI name: whether it has a known beginning, and whether what follows has its form.
+pub(super) fn iscsi_name(name: &str) -> (bool, bool) {
+    // Upstream's expressions begin with `eui.` and `naa.`, where the point is any character.
+    let rest = |digits: usize| {
+        let mut characters = name.chars().skip(3);
+        characters.next().is_some_and(|c| c != '\n')
+            && characters.clone().count() == digits
+            && characters.all(|c| c.is_ascii_alphanumeric())
+    };
+    match name.get(..3) {
+        Some("iqn") => (true, is_qualified(name)),
+        Some("eui") => (true, rest(16)),
+        Some("naa") => (true, rest(32)),
+        _ => (false, true),
+    }
+}
+
+/// `iqn.2001-04.com.example:storage`.
+fn is_qualified(name: &str) -> bool {
+    let after = |start: usize| {
+        let rest = name.get(start..)?;
+        let date = rest.strip_prefix("iqn.")?.as_bytes();
+        let digits =
+            |from: usize, to: usize| date.get(from..to).is_some_and(|d| d.iter().all(u8::is_ascii_digit));
+        let dated = digits(0, 4) && date.get(4) == Some(&b'-') && digits(5, 7) && date.get(7) == Some(&b'.');
+        let (authority, own) = rest.get(12..).filter(|_| dated)?.split_once(':')?;
+        let part = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+        let ok = !authority.is_empty() && authority.chars().all(part) && !own.is_empty();
+        let forbidden = |c: char| ",;*&$|".contains(c) || " \t\n\u{c}\r".contains(c);
+        (ok && !own.contains(forbidden)).then_some(())
+    };
+    name.match_indices("iqn.").any(|(start, _)| after(start).is_some())
+}
+
 fn iscsi(source: &Node, errs: &mut ErrorList) {
     require(source, &["targetPortal"], errs);
+    let beginning = "must be valid format starting with iqn, eui, or naa";
     let iqn = source.at("iqn");
-    if rules::not_empty(&iqn, errs) && !["iqn", "eui", "naa"].iter().any(|p| iqn.str().starts_with(p)) {
-        errs.push(iqn.invalid_str("must be valid format starting with iqn, eui, or naa"));
+    if rules::not_empty(&iqn, errs) {
+        match iscsi_name(iqn.str()) {
+            (false, _) => errs.push(iqn.invalid_str(beginning)),
+            (true, false) => errs.push(iqn.invalid_str("must be valid format")),
+            (true, true) => {}
+        }
     }
     rules::number(&source.at("lun"), |n| format::in_range(n, 0, 255), errs);
     let authenticated = source.at("chapAuthDiscovery").bool() || source.at("chapAuthSession").bool();
     if authenticated && !source.at("secretRef").is_set() {
         errs.push(source.at("secretRef").required(""));
+    }
+    if let Some(initiator) = source.at("initiatorName").opt() {
+        let initiator = initiator.reported_at(source.at("initiatorname").path());
+        match iscsi_name(initiator.str()) {
+            (false, _) => errs.push(initiator.invalid_str(beginning)),
+            (true, false) => errs.push(initiator.invalid_str("must be valid format")),
+            (true, true) => {}
+        }
     }
 }
 

@@ -2,11 +2,14 @@
 //!
 //! Source: `pkg/api/pod/warnings.go` and its siblings.
 
+mod overlaps;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{format, kind_warnings, rules};
 use crate::cursor::Node;
 use crate::field::{Path, quote};
+use crate::strategy::app_armor_field;
 
 const DEPRECATED_LABELS: [(&str, &str); 8] = [
     ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
@@ -154,6 +157,7 @@ fn template_into(object: &Node, is_template: bool, warnings: &mut Warnings) {
         let claim = volume.at("ephemeral").at("volumeClaimTemplate").at("spec");
         claim_spec_into(&claim, warnings);
     }
+    overlaps::volumes(&spec.at("volumes"), warnings);
     duplicates(spec.at("hostAliases").items().map(|alias| alias.at("ip")), "ip", warnings);
     let secrets = || spec.at("imagePullSecrets").items().map(|secret| secret.at("name"));
     duplicates(secrets(), "name", warnings);
@@ -195,12 +199,20 @@ fn deprecated_labels(spec: &Node, warnings: &mut Warnings) {
     let affinity = spec.at("affinity").at("nodeAffinity");
     let required = affinity.at("requiredDuringSchedulingIgnoredDuringExecution").at("nodeSelectorTerms");
     let preferred = affinity.at("preferredDuringSchedulingIgnoredDuringExecution");
-    let preferences = preferred.items().map(|term| term.at("preference"));
-    for expression in required.items().chain(preferences).flat_map(|term| term.at("matchExpressions").items())
-    {
+    let preferences = preferred.items().map(|term| (term.at("preference"), true));
+    let terms = required.items().map(|term| (term, false)).chain(preferences);
+    let expressions =
+        terms.flat_map(|(term, loose)| term.at("matchExpressions").items().map(move |e| (e, loose)));
+    for (expression, loose) in expressions {
         let key = expression.at("key");
         if let Some(message) = deprecated_label(key.str()) {
             warn(warnings, key.path(), format!("{} is {message}", key.str()));
+        }
+        // Validation looks at the values of required terms only.
+        for value in expression.at("values").items().filter(|_| loose) {
+            for message in format::label_value(value.str()) {
+                warn(warnings, value.path(), format!("{} is invalid, {message}", value.str()));
+            }
         }
     }
 }
@@ -249,7 +261,13 @@ fn containers(spec: &Node, annotations: &Node, is_template: bool, warnings: &mut
             warn(warnings, &annotations.path().key(&key), seccomp);
         }
         let key = format!("container.apparmor.security.beta.kubernetes.io/{name}");
-        if is_template && !context.at("appArmorProfile").is_set() && has(&key) {
+        // The annotation is fine if it says what the pod's field says.
+        let said = || {
+            let annotation = annotations.object().and_then(|all| all.get(&key)?.as_str());
+            let whole = spec.at("securityContext").at("appArmorProfile");
+            whole.is_set() && annotation.and_then(app_armor_field).as_ref() == whole.value()
+        };
+        if is_template && !context.at("appArmorProfile").is_set() && has(&key) && !said() {
             let text = "deprecated since v1.30; use the \"appArmorProfile\" field instead";
             warn(warnings, &annotations.path().key(&key), text);
         }
@@ -333,7 +351,8 @@ fn ports(spec: &Node, warnings: &mut Warnings) {
 
 pub(super) fn ip_into(ip: &Node, warnings: &mut Warnings) {
     let Some((parsed, strictness)) = rules::parse_ip(ip.str()) else { return };
-    let (shown, canonical) = (quote(ip.str()), quote(&parsed.to_string()));
+    // As Go, which writes an IPv4 address inside of IPv6 as the former.
+    let (shown, canonical) = (quote(ip.str()), quote(&parsed.to_canonical().to_string()));
     if strictness != rules::Strictness::Strict {
         warn(warnings, ip.path(), format!("non-standard IP address {shown} is invalid: use {canonical}"));
     } else if parsed.is_ipv6() && shown != canonical {

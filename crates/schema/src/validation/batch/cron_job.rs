@@ -77,7 +77,11 @@ fn time_zone(zone: &Node, errs: &mut ErrorList) {
     if name.eq_ignore_ascii_case("Local") {
         let detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errs.push(zone.invalid(detail));
-    } else if jiff::tz::TimeZone::get(name).is_err() {
+    }
+    // Upstream's names are file names, so that case counts.
+    let known = name == "Local"
+        || jiff::tz::TimeZone::get(name).is_ok_and(|found| found.iana_name().is_none_or(|own| own == name));
+    if !known {
         errs.push(zone.invalid(format!("unknown time zone {name}")));
     }
 }

@@ -54,6 +54,7 @@ pub fn node(object: &Node) -> ErrorList {
     metadata::validate(&object.at("metadata"), format::name_is_subdomain, &mut errs);
     taints(object, &mut errs);
     node_resources(object, &mut errs);
+    declared_features(&object.at("status").at("declaredFeatures"), &mut errs);
     let blocks = object.at("spec").at("podCIDRs");
     blocks.items().for_each(|block| {
         rules::cidr(&block, &mut errs);
@@ -77,6 +78,7 @@ pub fn node_status_update(new: &Node, old: &Node) -> ErrorList {
     let mut errs = ErrorList::new();
     metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
     node_resources(new, &mut errs);
+    declared_features(&new.at("status").at("declaredFeatures"), &mut errs);
     let mut addresses = BTreeSet::new();
     for address in new.at("status").at("addresses").items() {
         if !addresses.insert((address.at("type").str(), address.at("address").str())) {
@@ -102,6 +104,43 @@ pub fn node_status_update(new: &Node, old: &Node) -> ErrorList {
         errs.push(new.at("spec").at("externalID").forbidden("may not be updated"));
     }
     errs
+}
+
+/// What a kubelet says it can do: names like `MyFeature/part`, in order.
+fn declared_features(list: &Node, errs: &mut ErrorList) {
+    let mut before: Option<&str> = None;
+    for feature in list.items() {
+        let name = feature.str();
+        match before.map(|before| before.cmp(name)) {
+            Some(std::cmp::Ordering::Equal) => errs.push(feature.duplicate()),
+            Some(std::cmp::Ordering::Greater) => {
+                errs.push(feature.invalid_str("list must be sorted alphabetically"));
+            }
+            _ => {}
+        }
+        before = Some(name);
+        let quoted = crate::field::quote(name);
+        if name.len() > 253 {
+            errs.push(
+                feature.invalid_str(format!(
+                    "invalid feature name {quoted}: must be no more than 253 characters"
+                )),
+            );
+        } else if !is_feature_name(name) {
+            errs.push(feature.invalid_str(format!(
+                "invalid feature name {quoted}: must start with an UpperCamelCase segment, with subsequent \
+                 segments separated by '/' (e.g., MyFeature or MyFeature/mySubFeature), and contain only \
+                 alphanumeric characters and slashes"
+            )));
+        }
+    }
+}
+
+fn is_feature_name(name: &str) -> bool {
+    let segment = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic()) && part.bytes().all(|b| b.is_ascii_alphanumeric())
+    };
+    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.split('/').all(segment)
 }
 
 fn taints(object: &Node, errs: &mut ErrorList) {

@@ -7,27 +7,17 @@ use super::{Pod, env, handlers, mounts, pull_policy, security};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList};
 
-/// What ephemeral containers may say.
-const EPHEMERAL_FIELDS: [&str; 19] = [
-    "name",
-    "image",
-    "command",
-    "args",
-    "workingDir",
-    "env",
-    "envFrom",
-    "volumeMounts",
-    "volumeDevices",
-    "imagePullPolicy",
-    "terminationMessagePath",
-    "terminationMessagePolicy",
-    "securityContext",
-    "stdin",
-    "stdinOnce",
-    "tty",
+/// What ephemeral containers may not say, in the order of Go's fields.
+const NOT_EPHEMERAL: [&str; 9] = [
+    "ports",
+    "resources",
+    "resizePolicy",
     "restartPolicy",
     "restartPolicyRules",
-    "targetContainerName",
+    "livenessProbe",
+    "readinessProbe",
+    "startupProbe",
+    "lifecycle",
 ];
 
 /// `spec.containers`.
@@ -109,11 +99,10 @@ pub fn ephemeral(pod: &Pod<'_>, errs: &mut ErrorList) {
             errs.push(target.not_found());
         }
         let forbidden = "cannot be set for an Ephemeral Container";
-        for name in container.object().into_iter().flat_map(|object| object.keys()) {
-            let field = container.at(name);
-            let empty_struct = name == "resources" && field.is_empty();
-            if !EPHEMERAL_FIELDS.contains(&name.as_str()) && !empty_struct {
-                errs.push(field.forbidden(forbidden));
+        for field in NOT_EPHEMERAL {
+            let value = container.at(field);
+            if value.is_set() && (field != "resources" || !value.is_empty()) {
+                errs.push(value.forbidden(forbidden));
             }
         }
         for mount in container.at("volumeMounts").items() {

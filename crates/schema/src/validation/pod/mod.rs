@@ -14,6 +14,7 @@ mod resize;
 mod security;
 mod spec;
 mod spread;
+mod status;
 mod tolerations;
 mod update;
 pub mod volumes;
@@ -22,8 +23,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use affinity::{node_selector, node_selector_term};
 pub use resize::resize;
+pub use status::update as status_update;
 pub use tolerations::{taint_effect, validate as tolerations};
-pub use update::{ephemeral_containers_update, status_update};
+pub use update::ephemeral_containers_update;
 
 use super::{format, labels, metadata, rules};
 use crate::cursor::Node;

@@ -79,8 +79,12 @@ fn pod_level(spec: &Node, before: &Node, munged: &mut Value, errs: &mut ErrorLis
     nothing_removed(&now, &was, texts, errs);
     if let Some(munged) = munged.as_object_mut() {
         restore_resized(munged, &was);
+        let empty = munged.get("resources").and_then(Value::as_object).is_some_and(Map::is_empty);
+        if empty && !was.is_set() {
+            munged.remove("resources");
+        }
     }
-    if munged["resources"] != was.to_value() {
+    if munged.get("resources") != was.value() {
         errs.push(spec.forbidden("only cpu and memory resources are mutable at pod-level"));
     }
 }

@@ -30,7 +30,8 @@ pub fn pod(spec: &Node, errs: &mut ErrorList) {
         rules::one_of(&policy, &["Merge", "Strict"], errs);
     }
     if let Some(policy) = context.at("seLinuxChangePolicy").opt() {
-        rules::one_of(&policy, &["MountOption", "Recursive"], errs);
+        // `MountOption` is behind a feature gate that is off.
+        rules::one_of(&policy, &["Recursive"], errs);
     }
 }
 
@@ -132,10 +133,92 @@ fn windows_options(options: &Node, errs: &mut ErrorList) {
             errs.push(spec.invalid_str("gmsaCredentialSpec size must be under 64 KiB"));
         }
     }
-    if let Some(user) = options.at("runAsUserName").opt()
-        && user.is_empty()
-    {
-        errs.push(user.invalid_str("runAsUserName cannot be an empty string"));
+    if let Some(user) = options.at("runAsUserName").opt() {
+        windows_user(&user, errs);
+    }
+}
+
+/// `user` or `domain\user`.
+fn windows_user(name: &Node, errs: &mut ErrorList) {
+    let parts: Vec<&str> = name.str().split('\\').collect();
+    if name.is_empty() {
+        errs.push(name.invalid_str("runAsUserName cannot be an empty string"));
+        return;
+    }
+    if name.str().bytes().any(|b| b.is_ascii_control()) {
+        errs.push(name.invalid_str("runAsUserName cannot contain control characters"));
+        return;
+    }
+    let (domain, user) = match parts[..] {
+        [user] => (None, user),
+        [domain, user] => (Some(domain), user),
+        _ => {
+            errs.push(name.invalid_str("runAsUserName cannot contain more than one backslash"));
+            return;
+        }
+    };
+    if domain.is_some_and(|domain| domain.len() >= 256) {
+        errs.push(name.invalid_str("runAsUserName's Domain length must be under 256 characters"));
+    }
+    if domain.is_some_and(|domain| !is_net_bios(domain) && !is_windows_domain(domain)) {
+        errs.push(name.invalid_str("runAsUserName's Domain doesn't match the NetBios nor the DNS format"));
+    }
+    if user.is_empty() {
+        errs.push(name.invalid_str("runAsUserName's User cannot be empty"));
+    } else if user.len() > 104 {
+        let detail = "runAsUserName's User length must not be longer than 104 characters";
+        errs.push(name.invalid_str(detail));
+    }
+    if !user.is_empty() && user.bytes().all(|b| b". ".contains(&b)) {
+        errs.push(name.invalid_str("runAsUserName's User cannot contain only periods or spaces"));
+    }
+    if user.contains(|c| "\"/\\:;|=,+*?<>@[]".contains(c)) {
+        let characters = "\"/\\:;|=,+*?<>@[]";
+        let detail = format!("runAsUserName's User cannot contain the following characters: {characters}");
+        errs.push(name.invalid_str(detail));
+    }
+}
+
+fn is_net_bios(domain: &str) -> bool {
+    (1..=15).contains(&domain.chars().count())
+        && !domain.starts_with('.')
+        && !domain.contains(|c| "\\/:*?\"<>|".contains(c))
+}
+
+/// DNS labels in any case.
+fn is_windows_domain(domain: &str) -> bool {
+    domain.split('.').all(|label| format::dns1123_label(&label.to_ascii_lowercase()).is_empty())
+}
+
+/// Containers that are processes of the host come together, in the host's network.
+pub fn host_processes(pod: &Pod<'_>, errs: &mut ErrorList) {
+    let own = |holder: &Node| holder.at("securityContext").at("windowsOptions").at("hostProcess").opt_bool();
+    let whole = own(&pod.spec);
+    let (mut all, mut host) = (0, 0);
+    for container in pod.all_containers() {
+        all += 1;
+        let process = own(&container);
+        if let (Some(whole), Some(process)) = (whole, process)
+            && whole != process
+        {
+            let at = container.at("securityContext").at("windowsOptions").at("hostProcess");
+            let detail =
+                format!("pod hostProcess value must be identical if both are specified, was {whole}");
+            errs.push(at.invalid(detail));
+        }
+        host += usize::from(process.or(whole) == Some(true));
+    }
+    if host == 0 {
+        return;
+    }
+    if host != all {
+        let detail =
+            "If pod contains any hostProcess containers then all containers must be HostProcess containers";
+        errs.push(pod.spec.invalid_as("", detail));
+    }
+    if !pod.spec.at("hostNetwork").bool() {
+        let detail = "hostNetwork must be true if pod contains any hostProcess containers";
+        errs.push(pod.spec.at("hostNetwork").invalid_as(false, detail));
     }
 }
 

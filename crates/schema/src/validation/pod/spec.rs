@@ -33,6 +33,7 @@ pub fn validate(pod: &mut Pod<'_>, errs: &mut ErrorList) {
     }
     scheduling_gates(&spec.at("schedulingGates"), errs);
     spread::validate(&spec.at("topologySpreadConstraints"), errs);
+    security::host_processes(pod, errs);
     host_users(pod, errs);
     host_name_override(&spec, errs);
     names(&spec, errs);

@@ -1,11 +1,9 @@
 //! Changes of pods: little may change, and the status only in its ways.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 use super::super::{diff, format, metadata, rules};
-use super::{Pod, annotations, metadata_and_spec, tolerations};
+use super::{annotations, metadata_and_spec, tolerations};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList, Path};
 
@@ -63,7 +61,7 @@ fn common(new: &Node, old: &Node) -> ErrorList {
     errs
 }
 
-fn annotation_update(new: &Node, old: &Node, errs: &mut ErrorList) {
+pub(super) fn annotation_update(new: &Node, old: &Node, errs: &mut ErrorList) {
     let (now, before) = (new.at("metadata").at("annotations"), old.at("metadata").at("annotations"));
     annotations::unchanged(&now, &before, errs);
     annotations::validate(&now, &new.at("spec"), errs);
@@ -190,95 +188,6 @@ fn restore(new: &mut Value, old: &Node, field: &'static str) {
         Some(value) => object.insert(field.to_owned(), value.clone()),
         None => object.remove(field),
     };
-}
-
-/// A changed status.
-pub fn status_update(new: &Node, old: &Node) -> ErrorList {
-    let mut errs = ErrorList::new();
-    metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
-    annotation_update(new, old, &mut errs);
-    let (status, before, spec) = (new.at("status"), old.at("status"), old.at("spec"));
-    for condition in status.at("conditions").items() {
-        let generation = condition.at("observedGeneration");
-        if generation.i64() < 0 {
-            errs.push(generation.invalid_i64("must be a non-negative integer"));
-        }
-        if !["PodScheduled", "Ready", "Initialized"].contains(&condition.at("type").str()) {
-            let kind = condition.at("type").reported_at(condition.at("Type").path());
-            rules::formatted(&kind, format::label_key, &mut errs);
-        }
-    }
-    let nominated = status.at("nominatedNodeName");
-    if nominated.str() != before.at("nominatedNodeName").str() && !nominated.is_empty() {
-        rules::named(&nominated, format::name_is_subdomain, &mut errs);
-        if !spec.at("nodeName").is_empty() {
-            errs.push(nominated.forbidden("may not be set on pods that are already bound to a node"));
-        }
-    }
-    if status.at("observedGeneration").i64() < 0 {
-        errs.push(status.at("observedGeneration").invalid_i64("must be a non-negative integer"));
-    }
-    if status.at("qosClass").str() != before.at("qosClass").str() {
-        errs.push(status.at("qosClass").invalid_str("field is immutable"));
-    }
-    for (list, containers) in
-        [("containerStatuses", "containers"), ("initContainerStatuses", "initContainers")]
-    {
-        let containers = spec.at(containers);
-        state_transitions(
-            &status.at(list),
-            &before.at(list),
-            |name, code| may_restart(&spec, &containers, name, code),
-            &mut errs,
-        );
-    }
-    let ephemeral = "ephemeralContainerStatuses";
-    state_transitions(&status.at(ephemeral), &before.at(ephemeral), |_, _| false, &mut errs);
-    for list in ["podIPs", "hostIPs"] {
-        for ip in status.at(list).items() {
-            rules::ip_address(&ip.at("ip").reported_at(ip.path()), &mut errs);
-        }
-    }
-    errs
-}
-
-fn state_transitions(new: &Node, old: &Node, may_restart: impl Fn(&str, i64) -> bool, errs: &mut ErrorList) {
-    let by_name: BTreeMap<&str, Node> = new.items().map(|status| (status.at("name").str(), status)).collect();
-    for status in old.items() {
-        let Some(terminated) = status.at("state").at("terminated").opt() else { continue };
-        let name = status.at("name").str();
-        let running = by_name.get(name).is_some_and(|now| !now.at("state").at("terminated").is_set());
-        if running && !may_restart(name, terminated.at("exitCode").i64()) {
-            let at = new.path().index(old.items().position(|s| s.at("name").str() == name).unwrap_or(0));
-            errs.push(Error::forbidden(
-                &at.child("state"),
-                "may not be transitioned to non-terminated state",
-            ));
-        }
-    }
-}
-
-/// Whether the container is restarted after this exit code: by its rules, its policy, the pod's.
-fn may_restart(spec: &Node, containers: &Node, name: &str, exit_code: i64) -> bool {
-    let restarts_all =
-        |c: Node| c.at("restartPolicyRules").items().any(|r| r.at("action").str() == "RestartAllContainers");
-    if Pod::new(spec, None, true).all_containers().any(restarts_all) {
-        return true;
-    }
-    let Some(container) = containers.items().find(|c| c.at("name").str() == name) else { return false };
-    for rule in container.at("restartPolicyRules").items() {
-        let codes = rule.at("exitCodes");
-        let listed = codes.at("values").items().any(|code| code.i64() == exit_code);
-        if listed == (codes.at("operator").str() == "In") && rule.at("action").str() == "Restart" {
-            return true;
-        }
-    }
-    let own = container.at("restartPolicy").opt_str();
-    match own.unwrap_or(spec.at("restartPolicy").str()) {
-        "Always" => true,
-        "OnFailure" => exit_code != 0,
-        _ => false,
-    }
 }
 
 /// Through the subresource `ephemeralcontainers`: only additions.

@@ -89,6 +89,9 @@ fn source(volume: &Node, pod_name: &str, is_pod: bool, errs: &mut ErrorList) {
         }
         found = true;
         kind_of_volume(kind, &source, is_pod, errs);
+        if kind == "iscsi" {
+            portal_length(volume, &source, errs);
+        }
         if kind == "ephemeral" && !pod_name.is_empty() && !volume.at("name").is_empty() {
             let claim = format!("{pod_name}-{}", volume.at("name").str());
             let wrong = format::name_is_subdomain(&claim, false);
@@ -98,6 +101,16 @@ fn source(volume: &Node, pod_name: &str, is_pod: bool, errs: &mut ErrorList) {
     }
     if !found {
         errs.push(volume.required("must specify a volume type"));
+    }
+}
+
+/// The name that is made of both becomes a name in the kernel.
+fn portal_length(volume: &Node, iscsi: &Node, errs: &mut ErrorList) {
+    let (name, portal) = (volume.at("name"), iscsi.at("targetPortal"));
+    if iscsi.at("initiatorName").is_set() && name.len() + 1 + portal.len() > 64 {
+        let detail = "Total length of <volume name>:<iscsi.targetPortal> must be under 64 characters if \
+                      iscsi.initiatorName is specified.";
+        errs.push(name.invalid_str(detail));
     }
 }
 
