@@ -16,6 +16,7 @@ mod deployment;
 mod discovery;
 mod disruption;
 mod endpoint_slice;
+mod endpoints;
 mod garbage_collector;
 mod history;
 mod hpa;
@@ -73,6 +74,7 @@ const CONTROLLERS: &[(&str, Run)] = &[
     ("daemonset", |context| Box::pin(daemon_set::run(context))),
     ("deployment", |context| Box::pin(deployment::run(context))),
     ("disruption", |context| Box::pin(disruption::run(context))),
+    ("endpoint", |context| Box::pin(endpoints::run(context))),
     ("endpointslice", |context| Box::pin(endpoint_slice::run(context))),
     ("garbagecollector", |context| Box::pin(garbage_collector::run(context))),
     ("horizontalpodautoscaler", |context| Box::pin(hpa::run(context))),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Container, EndpointAddress, ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -85,12 +85,9 @@ fn endpoint(
     address: String,
     zone_of: impl Fn(&str) -> Option<String>,
 ) -> Endpoint {
-    let spec = p.spec.as_ref();
     let publish_all =
         service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses).unwrap_or(false);
     let (serving, terminating) = (pod::is_ready(p), pod::is_deleted(p));
-    let in_service_domain =
-        spec.is_some_and(|spec| spec.subdomain.is_some() && spec.subdomain == service.metadata.name);
     Endpoint {
         addresses: vec![address],
         conditions: Some(EndpointConditions {
@@ -98,18 +95,37 @@ fn endpoint(
             serving: Some(serving),
             terminating: Some(terminating),
         }),
-        hostname: spec
-            .and_then(|spec| spec.hostname.clone())
-            .filter(|hostname| !hostname.is_empty() && in_service_domain),
+        hostname: hostname(service, p),
         node_name: pod::node_name(p).map(str::to_string),
-        target_ref: Some(ObjectReference {
-            kind: Some("Pod".to_string()),
-            namespace: p.metadata.namespace.clone(),
-            name: p.metadata.name.clone(),
-            uid: p.metadata.uid.clone(),
-            ..Default::default()
-        }),
+        target_ref: Some(target(p)),
         zone: pod::node_name(p).and_then(zone_of),
+        ..Default::default()
+    }
+}
+
+/// The pod as an address of an Endpoints object, if it has one of the family.
+pub fn endpoint_address(service: &Service, p: &Pod, address_type: &str) -> Option<EndpointAddress> {
+    Some(EndpointAddress {
+        ip: address(p, address_type)?,
+        hostname: hostname(service, p),
+        node_name: pod::node_name(p).map(str::to_string),
+        target_ref: Some(target(p)),
+    })
+}
+
+/// The name under which the Service's domain knows the pod.
+fn hostname(service: &Service, p: &Pod) -> Option<String> {
+    let spec = p.spec.as_ref()?;
+    let in_service_domain = spec.subdomain.is_some() && spec.subdomain == service.metadata.name;
+    spec.hostname.clone().filter(|hostname| !hostname.is_empty() && in_service_domain)
+}
+
+fn target(p: &Pod) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Pod".to_string()),
+        namespace: p.metadata.namespace.clone(),
+        name: p.metadata.name.clone(),
+        uid: p.metadata.uid.clone(),
         ..Default::default()
     }
 }
@@ -133,7 +149,8 @@ fn protocol(protocol: Option<&str>) -> &str {
     protocol.unwrap_or("TCP")
 }
 
-fn target_port(port: &ServicePort, p: &Pod) -> Option<i32> {
+/// The number of a Service's port in a pod, unless no container has a port of that name.
+pub fn target_port(port: &ServicePort, p: &Pod) -> Option<i32> {
     match &port.target_port {
         None | Some(IntOrString::Int(0)) => Some(port.port),
         Some(IntOrString::Int(number)) => Some(*number),

@@ -1,8 +1,8 @@
 //! EndpointSlices: the addresses behind each Service that has a selector.
 
-mod endpoints;
-mod membership;
-mod plan;
+pub(crate) mod endpoints;
+pub(crate) mod membership;
+pub(crate) mod plan;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use base::map::{HashMap, HashSet};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 /// The finalizer of an object that is to be deleted after its dependents.
 pub const FOREGROUND: &str = "foregroundDeletion";
@@ -67,6 +68,25 @@ pub struct Reference {
     pub block_owner_deletion: Option<bool>,
     #[serde(default)]
     pub controller: Option<bool>,
+}
+
+impl Reference {
+    /// The reference as the API wants it, blocking or not.
+    pub fn to_value(&self, blocking: Option<bool>) -> Value {
+        let mut value = json!({
+            "apiVersion": self.api_version,
+            "kind": self.kind,
+            "name": self.name,
+            "uid": self.uid,
+        });
+        if let Some(blocking) = blocking {
+            value["blockOwnerDeletion"] = blocking.into();
+        }
+        if let Some(controller) = self.controller {
+            value["controller"] = controller.into();
+        }
+        value
+    }
 }
 
 /// Where an object is found: the number of its resource, namespace (may be empty) and name.

@@ -239,7 +239,11 @@ impl Collector {
             // It is gone, and its event is on the way.
             return Ok(());
         };
-        let has_dependents = !lock(&self.graph).dependents(uid).is_empty();
+        let (has_dependents, in_circle) = {
+            let graph = lock(&self.graph);
+            let dependents = graph.dependents(uid);
+            (!dependents.is_empty(), dependents.into_iter().any(|dependent| graph.is_foreground(dependent)))
+        };
         if object.owner_references.is_empty() || object.deletion_timestamp.is_some() {
             return Ok(());
         }
@@ -260,6 +264,10 @@ impl Collector {
                 self.drop_references(&api, &object, gone.map(|reference| reference.uid.as_str())).await?;
             }
             return Ok(());
+        }
+        if waiting > 0 && in_circle {
+            // Its owners might wait for it, and it for them. As upstream, it then holds up nobody.
+            self.unblock(&api, &object).await?;
         }
         let policy = if waiting > 0 && has_dependents {
             PropagationPolicy::Foreground
@@ -330,30 +338,27 @@ impl Collector {
         owners: impl Iterator<Item = &'a str>,
     ) -> Result<(), Error> {
         let owners: Vec<&str> = owners.collect();
-        let kept: Vec<_> = object
-            .owner_references
-            .iter()
-            .filter(|reference| !owners.contains(&reference.uid.as_str()))
-            .map(|reference| {
-                let mut value = json!({
-                    "apiVersion": reference.api_version,
-                    "kind": reference.kind,
-                    "name": reference.name,
-                    "uid": reference.uid,
-                });
-                if let Some(blocking) = reference.block_owner_deletion {
-                    value["blockOwnerDeletion"] = blocking.into();
-                }
-                if let Some(controller) = reference.controller {
-                    value["controller"] = controller.into();
-                }
-                value
-            })
-            .collect();
+        let kept = object.owner_references.iter().filter(|own| !owners.contains(&own.uid.as_str()));
+        self.patch_references(api, object, kept.map(|own| own.to_value(own.block_owner_deletion))).await
+    }
+
+    /// Makes the object's owners wait for it no longer.
+    async fn unblock(&self, api: &Api<DynamicObject>, object: &Meta) -> Result<(), Error> {
+        let unblocked =
+            object.owner_references.iter().map(|own| own.to_value(own.block_owner_deletion.map(|_| false)));
+        self.patch_references(api, object, unblocked).await
+    }
+
+    async fn patch_references(
+        &self,
+        api: &Api<DynamicObject>,
+        object: &Meta,
+        references: impl Iterator<Item = serde_json::Value>,
+    ) -> Result<(), Error> {
         let patch = json!({"metadata": {
             "uid": object.uid,
             "resourceVersion": object.resource_version,
-            "ownerReferences": kept,
+            "ownerReferences": references.collect::<Vec<_>>(),
         }});
         let result = api.patch_metadata(&object.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
         Ok(gone_is_fine(result)?)
