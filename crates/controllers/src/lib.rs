@@ -16,6 +16,7 @@ mod deployment;
 mod discovery;
 mod disruption;
 mod endpoint_slice;
+mod endpoint_slice_mirroring;
 mod endpoints;
 mod garbage_collector;
 mod history;
@@ -76,6 +77,7 @@ const CONTROLLERS: &[(&str, Run)] = &[
     ("disruption", |context| Box::pin(disruption::run(context))),
     ("endpoint", |context| Box::pin(endpoints::run(context))),
     ("endpointslice", |context| Box::pin(endpoint_slice::run(context))),
+    ("endpointslicemirroring", |context| Box::pin(endpoint_slice_mirroring::run(context))),
     ("garbagecollector", |context| Box::pin(garbage_collector::run(context))),
     ("horizontalpodautoscaler", |context| Box::pin(hpa::run(context))),
     ("job", |context| Box::pin(job::run(context))),

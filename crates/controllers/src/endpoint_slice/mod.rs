@@ -3,6 +3,7 @@
 pub(crate) mod endpoints;
 pub(crate) mod membership;
 pub(crate) mod plan;
+pub(crate) mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +12,11 @@ use api::names;
 use client::{Event, Index, Informer, Next, WorkQueue, key_of, object_key, run_workers};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::{Api, DeleteParams, PostParams, Preconditions};
+use kube::api::Api;
 
 use self::membership::Membership;
 use self::plan::Plan;
-use crate::context::{Context, Error, gone_is_fine, is_namespace_terminating, split_key};
+use crate::context::{Context, Error, split_key};
 use crate::owner;
 use crate::written::Written;
 
@@ -136,30 +137,6 @@ impl Controller {
 
     async fn execute(&self, key: &str, namespace: &str, plan: Plan) -> Result<(), Error> {
         let api: Api<EndpointSlice> = Api::namespaced(self.context.client.clone(), namespace);
-        // New slices before old ones shrink: an endpoint that moves is never missing.
-        for slice in plan.create {
-            match api.create(&PostParams::default(), &slice).await {
-                Ok(created) => self.wrote(key, &created),
-                Err(error) if is_namespace_terminating(&error) => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        for slice in plan.update {
-            let name = slice.metadata.name.as_deref().unwrap_or("");
-            let updated = api.replace(name, &PostParams::default(), &slice).await?;
-            self.wrote(key, &updated);
-        }
-        for slice in plan.delete {
-            let preconditions = Preconditions { uid: slice.metadata.uid.clone(), resource_version: None };
-            let params = DeleteParams::background().preconditions(preconditions);
-            let name = slice.metadata.name.as_deref().unwrap_or("");
-            gone_is_fine(api.delete(name, &params).await)?;
-            self.written.deleted(key, &key_of(slice.as_ref()));
-        }
-        Ok(())
-    }
-
-    fn wrote(&self, key: &str, slice: &EndpointSlice) {
-        self.written.wrote(key, &key_of(slice), slice.metadata.resource_version.as_deref());
+        writes::execute(&api, &self.written, key, plan).await
     }
 }
