@@ -180,6 +180,11 @@ impl Call {
         for warning in decoded.warnings {
             self.warn(warning);
         }
+        if let Some(record) = &self.audit
+            && self.info.verb != "patch"
+        {
+            record.object(&self.info, &decoded.value);
+        }
         decoded.value
     }
 
@@ -273,7 +278,7 @@ impl Call {
             Shape::Object => self.output.respond(code, object),
             // The outcome of a delete is never transformed.
             _ if object["kind"] == "Status" => self.output.respond(code, object),
-            Shape::Metadata(version) => self.output.respond(code, &tables::partial(object, version, true)),
+            Shape::Metadata(version) => self.output.respond(code, &tables::partial(object, version)),
             Shape::MetadataList(_) => self.refuse(&tables::not_a_list(&self.kind)),
             Shape::Table(version) => match tables::IncludeObject::of(self) {
                 Ok(include) => self.output.respond(code, &tables::single(self, object, include, version)),

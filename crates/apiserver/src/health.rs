@@ -13,6 +13,7 @@ use crate::service::plain;
 const CHECKS: [&str; 34] = [
     "ping",
     "log",
+    "loopback-serving-certificate",
     "etcd",
     "poststarthook/start-apiserver-admission-initializer",
     "poststarthook/generic-apiserver-start-informers",
@@ -23,6 +24,7 @@ const CHECKS: [&str; 34] = [
     "poststarthook/start-apiextensions-controllers",
     "poststarthook/crd-informer-synced",
     "poststarthook/start-system-namespaces-controller",
+    "poststarthook/peer-endpoint-reconciler-controller",
     "poststarthook/start-cluster-authentication-info-controller",
     "poststarthook/start-kube-apiserver-identity-lease-controller",
     "poststarthook/start-kube-apiserver-identity-lease-garbage-collector",
@@ -34,12 +36,10 @@ const CHECKS: [&str; 34] = [
     "poststarthook/priority-and-fairness-config-producer",
     "poststarthook/bootstrap-controller",
     "poststarthook/start-kubernetes-service-cidr-controller",
-    "poststarthook/aggregator-reload-proxy-client-cert",
     "poststarthook/start-kube-aggregator-informers",
     "poststarthook/apiservice-status-local-available-controller",
     "poststarthook/apiservice-status-remote-available-controller",
     "poststarthook/apiservice-registration-controller",
-    "poststarthook/apiservice-wait-for-first-sync",
     "poststarthook/apiservice-discovery-controller",
     "poststarthook/kube-apiserver-autoregistration",
     "autoregister-completion",
@@ -55,9 +55,12 @@ pub(crate) fn checks(name: &str) -> Vec<&'static str> {
     if name != "readyz" {
         return CHECKS.to_vec();
     }
-    let (first, rest) = CHECKS.split_at(3);
+    let ready = CHECKS.iter().copied().filter(|check| *check != "loopback-serving-certificate");
+    let mut checks: Vec<&str> = ready.collect();
     let [readiness, informers, shutdown] = READY;
-    [first, &[readiness, informers], rest, &[shutdown]].concat()
+    checks.splice(3..3, [readiness, informers]);
+    checks.push(shutdown);
+    checks
 }
 
 /// Answers below the three paths; `None` where there is nothing.
@@ -113,7 +116,7 @@ mod tests {
             "[+]ping ok\n[+]etcd excluded: ok\nwarn: some health checks cannot be excluded: no matches for \"nothing\"\nlivez check passed\n"
         );
         let ready = checks("readyz");
-        assert_eq!(ready[..6], ["ping", "log", "etcd", "etcd-readiness", "informer-sync", CHECKS[3]]);
+        assert_eq!(ready[..6], ["ping", "log", "etcd", "etcd-readiness", "informer-sync", CHECKS[4]]);
         assert_eq!(ready.last(), Some(&"shutdown"));
         assert!(respond("/livez/poststarthook/rbac/bootstrap-roles", &Query::default()).is_some());
         assert!(respond("/livez/shutdown", &Query::default()).is_none());

@@ -22,11 +22,10 @@ use crate::{aggregation, discovery, health, openapi};
 pub(crate) async fn handle(
     server: &Arc<Inner>,
     user: &UserInfo,
+    path: &str,
     parts: &mut Parts,
     query: &Query,
 ) -> Result<Response<Body>, ApiError> {
-    let path = parts.uri.path().to_owned();
-    let path = path.as_str();
     let reads = matches!(parts.method, Method::GET);
     let registry = server.registry();
     match path {
@@ -44,6 +43,10 @@ pub(crate) async fn handle(
             }
             Ok(Output { pretty: true, ..Output::default() }.respond(StatusCode::OK, &version()))
         }
+        "/" => Ok(Output { pretty: true, ..Output::default() }
+            .respond(StatusCode::OK, &json!({"paths": discovery::paths(&registry)}))),
+        // Counters are for good here.
+        "/metrics" if parts.method == Method::DELETE => Ok(plain(StatusCode::OK, "metrics reset\n")),
         "/metrics" => Ok(metrics(server)),
         "/metrics/slis" => Ok(metrics_text(crate::counters::slis())),
         "/.well-known/openid-configuration" => {
@@ -59,20 +62,21 @@ pub(crate) async fn handle(
             Ok(answer)
         }
         _ if path == "/api" || path == "/apis" || path.starts_with("/api/") || path.starts_with("/apis/") => {
-            // The lists of groups answer every method but the ones that would change something.
-            let list_of_groups = path.trim_end_matches('/') == "/apis";
-            let answers = reads || (list_of_groups && parts.method == Method::POST);
-            if !answers {
-                return Err(ApiError::method_not_allowed());
-            }
             if path.ends_with("//") {
                 return Ok(not_found());
+            }
+            // Upstream's router, which knows methods, is only in front of some.
+            let known = registry.documents().plain(path).is_some();
+            if known && discovery::is_routed(path) && !reads {
+                return Err(ApiError::method_not_allowed());
             }
             let behind = server.aggregation.routes();
             if let Some(found) = behind.and_then(|behind| behind.discovery(&registry, path, &parts.headers)) {
                 return merged(&found, parts, query);
             }
-            discovery::respond(&registry, path, &parts.headers, query).unwrap_or_else(|| Ok(not_found()))
+            let address = server.external_url.trim_start_matches("https://");
+            let found = discovery::respond(&registry, path, &parts.headers, query, address);
+            found.unwrap_or_else(|| Ok(not_found()))
         }
         _ if path.starts_with("/openapi/") => {
             let behind = server.aggregation.routes();
@@ -97,7 +101,8 @@ pub(crate) async fn handle(
 fn merged(found: &Found, parts: &Parts, query: &Query) -> Result<Response<Body>, ApiError> {
     match found {
         Found::Plain(document) => {
-            let output = negotiate(&parts.headers, query, Endpoint::PLAIN)?;
+            let endpoint = Endpoint { routed: false, ..Endpoint::PLAIN };
+            let output = negotiate(&parts.headers, query, endpoint)?;
             Ok(discovery::respond_plain(document, output))
         }
         Found::Aggregated(merged) => Ok(merged.discovery().respond(&parts.headers)),

@@ -12,7 +12,7 @@ pub struct RequestInfo {
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; the lower-case
     /// method for paths that are not resources.
     pub verb: String,
-    /// The path as it came.
+    /// The path, decoded.
     pub path: String,
     /// API group, empty for core.
     pub group: String,
@@ -28,24 +28,29 @@ pub struct RequestInfo {
     pub name: String,
     /// What follows the subresource, for proxies: without the leading slash.
     pub rest: String,
+    /// Whether the path begins with the verb, `watch` or `proxy`, whatever the method is.
+    pub verb_in_path: bool,
+    /// Whether the path begins with slashes that the router does not forgive, unlike authorization.
+    pub odd_slashes: bool,
 }
 
-/// The path is not even well-formed.
+/// What is wrong with a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BadPath;
+pub enum BadPath {
+    /// It is not even well-formed.
+    Malformed,
+    /// Nothing follows a verb in it.
+    NoKind,
+}
 
 impl RequestInfo {
     /// Reads method, path and query.
     pub fn parse(method: &Method, path: &str, query: &Query) -> Result<Self, BadPath> {
-        let mut info =
-            Self { path: path.to_owned(), verb: method.as_str().to_ascii_lowercase(), ..Self::default() };
         // A path is decoded as a whole before it is routed, so that an escaped slash separates.
-        if percent_decode(path, false).is_none() {
-            return Err(BadPath);
-        }
-        let trimmed = path.strip_prefix('/').unwrap_or(path);
-        let trimmed = trimmed.strip_suffix('/').unwrap_or(trimmed);
-        let segments: Vec<&str> = trimmed.split('/').collect();
+        let path = percent_decode(path, false).ok_or(BadPath::Malformed)?;
+        let mut info =
+            Self { path: path.clone(), verb: method.as_str().to_ascii_lowercase(), ..Self::default() };
+        let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
         let rest = match segments.as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => {
                 info.version = (*version).to_owned();
@@ -65,51 +70,48 @@ impl RequestInfo {
             return Ok(info);
         }
         info.is_resource = true;
+        info.odd_slashes = path.starts_with("//");
         info.resource_part(method, rest, query)?;
         Ok(info)
     }
 
     fn resource_part(&mut self, method: &Method, mut parts: &[&str], query: &Query) -> Result<(), BadPath> {
-        let decode = |part: &str| percent_decode(part, false).ok_or(BadPath);
-        let mut watch_path = false;
-        if let ["watch", rest @ ..] = parts
-            && !rest.is_empty()
-        {
-            watch_path = true;
+        if let [verb @ ("watch" | "proxy"), rest @ ..] = parts {
+            if rest.is_empty() {
+                return Err(BadPath::NoKind);
+            }
+            self.verb_in_path = true;
+            (*verb).clone_into(&mut self.verb);
             parts = rest;
         }
         match parts {
-            ["namespaces", namespace, resource, rest @ ..]
-                if !(rest.is_empty() && matches!(*resource, "status" | "finalize")) =>
-            {
-                self.namespace = decode(namespace)?;
+            ["namespaces", namespace, resource, ..] if !matches!(*resource, "status" | "finalize") => {
+                (*namespace).clone_into(&mut self.namespace);
                 parts = &parts[2..];
-                debug_assert_eq!(parts.len(), rest.len() + 1);
             }
-            ["namespaces", namespace, ..] => self.namespace = decode(namespace)?,
+            ["namespaces", namespace, ..] => (*namespace).clone_into(&mut self.namespace),
             _ => {}
         }
-        self.resource = decode(parts[0])?;
-        if let Some(name) = parts.get(1) {
-            self.name = decode(name)?;
+        let part = |index: usize| parts.get(index).map(|part| (*part).to_owned()).unwrap_or_default();
+        (self.resource, self.name) = (part(0), part(1));
+        if self.verb != "proxy" {
+            self.subresource = part(2);
+            self.rest = parts.get(3..).map(|rest| rest.join("/")).unwrap_or_default();
         }
-        if let Some(subresource) = parts.get(2) {
-            self.subresource = decode(subresource)?;
+        if !self.verb_in_path {
+            self.verb = match *method {
+                Method::GET | Method::HEAD if !self.name.is_empty() => "get",
+                Method::GET | Method::HEAD if query.flag("watch") => "watch",
+                Method::GET | Method::HEAD => "list",
+                Method::POST => "create",
+                Method::PUT => "update",
+                Method::PATCH => "patch",
+                Method::DELETE if self.name.is_empty() => "deletecollection",
+                Method::DELETE => "delete",
+                _ => "",
+            }
+            .to_owned();
         }
-        self.rest = parts.get(3..).map(|rest| rest.join("/")).unwrap_or_default();
-        self.verb = match *method {
-            Method::GET | Method::HEAD if watch_path => "watch",
-            Method::GET | Method::HEAD if !self.name.is_empty() => "get",
-            Method::GET | Method::HEAD if query.flag("watch") => "watch",
-            Method::GET | Method::HEAD => "list",
-            Method::POST => "create",
-            Method::PUT => "update",
-            Method::PATCH => "patch",
-            Method::DELETE if self.name.is_empty() => "deletecollection",
-            Method::DELETE => "delete",
-            _ => "",
-        }
-        .to_owned();
         Ok(())
     }
 }
@@ -148,5 +150,9 @@ mod tests {
         check(Method::POST, "/api/v1/namespaces/a/pods/p/proxy/x/y", "create /v1 ns=a pods/p/proxy +x/y");
         check(Method::DELETE, "/api/v1/nodes/n", "delete /v1 ns= nodes/n/ +");
         check(Method::DELETE, "/api/v1/nodes", "deletecollection /v1 ns= nodes// +");
+        check(Method::PUT, "/api/v1/watch/pods", "watch /v1 ns= pods// +");
+        check(Method::GET, "/api/v1/proxy/nodes/n/x", "proxy /v1 ns= nodes/n/ +");
+        check(Method::GET, "/api/v1/namespaces/a%2Fb/pods", "get /v1 ns=a b/pods/ +");
+        check(Method::GET, "//api/v1/pods", "list /v1 ns= pods// +");
     }
 }

@@ -28,7 +28,7 @@ use crate::negotiate::{Endpoint, Output, negotiate, negotiate_error};
 use crate::nonresource;
 use crate::protobuf;
 use crate::query::Query;
-use crate::request_info::RequestInfo;
+use crate::request_info::{BadPath, RequestInfo};
 use crate::server::Inner;
 use crate::status::ApiError;
 use crate::{aggregation, codec, component_status, crd};
@@ -50,15 +50,28 @@ where
 {
     let (parts, body) = request.into_parts();
     let query = Query::parse(parts.uri.query());
-    let Ok(info) = RequestInfo::parse(&parts.method, parts.uri.path(), &query) else {
-        return plain(StatusCode::BAD_REQUEST, "400 Bad Request");
+    let info = match RequestInfo::parse(&parts.method, parts.uri.path(), &query) {
+        Ok(info) => info,
+        Err(BadPath::Malformed) => return plain(StatusCode::BAD_REQUEST, "400 Bad Request"),
+        Err(BadPath::NoKind) => {
+            let uri = parts.uri.path_and_query().map_or("", |uri| uri.as_str());
+            let text = format!(
+                "Internal Server Error: {}: failed to create RequestInfo: unable to determine kind and namespace from url, {uri}\n",
+                schema::gotext::quote(uri)
+            );
+            return plain(StatusCode::INTERNAL_SERVER_ERROR, text);
+        }
     };
     let output = negotiate_error(&parts.headers, &query);
     let id = audit::request_id(&parts.headers);
     let is_long = audit::is_long_running(&info);
-    let (mut record, mut flow) = (None, None);
-    let answer = route(server, parts, body, query, info, (&id, &mut record, &mut flow)).await;
+    let (mut record, mut flow, mut warnings) = (None, None, Vec::new());
+    let found = (&id, &mut record, &mut flow, &mut warnings);
+    let answer = route(server, parts, body, query, info, found).await;
     let mut answer = answer.unwrap_or_else(|error| output.error(&error));
+    for warning in warnings {
+        warn(answer.headers_mut(), &warning);
+    }
     if let Some(flow) = flow {
         flow.tell(answer.headers_mut());
     }
@@ -75,12 +88,22 @@ async fn route<B>(
     body: B,
     query: Query,
     info: RequestInfo,
-    (id, record, flow): (&HeaderValue, &mut Option<Arc<Record>>, &mut Option<Arc<Schema>>),
+    (id, record, flow, warnings): (
+        &HeaderValue,
+        &mut Option<Arc<Record>>,
+        &mut Option<Arc<Schema>>,
+        &mut Vec<String>,
+    ),
 ) -> Result<Response<Body>, ApiError>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    if !audit::is_long_running(&info)
+        && let Some(why) = schema::decode::duration_error(query.text("timeout"))
+    {
+        return Err(ApiError::bad_request(format!("invalid timeout specified in the request URL - {why}")));
+    }
     // Who is told who sends a request by this process itself is a part of it.
     let is_internal =
         parts.extensions.get::<Arc<UserInfo>>().is_some() || parts.extensions.get::<UserInfo>().is_some();
@@ -89,7 +112,7 @@ where
         Err(error) => {
             let auditor = server.auditor.as_ref();
             if let Some(record) = auditor.and_then(|to| Record::begin(to, id, None, &parts, &info)) {
-                record.unauthenticated(&parts);
+                record.unauthenticated(&error);
             }
             return Err(error);
         }
@@ -97,7 +120,15 @@ where
     if let Some(auditor) = &server.auditor {
         *record = Record::begin(auditor, id, Some(&sender.user), &parts, &info);
     }
-    let user = crate::authz::request::act_as(&server, &sender, &mut parts, &info, &query, record.as_deref())?;
+    *warnings = sender.warnings.clone();
+    let user =
+        match crate::authz::request::act_as(&server, &sender, &mut parts, &info, &query, record.as_deref()) {
+            Ok(user) => user,
+            Err(error) => return Ok(refusal(negotiate_error(&parts.headers, &query).error(&error))),
+        };
+    if info.odd_slashes {
+        return Ok(nonresource::not_found());
+    }
     if let Some(remote) = server.aggregation.route(&info) {
         let body = read_body(body).await?;
         let _seats = match seats(&server, is_internal, &user, &info, &query, flow).await {
@@ -111,18 +142,15 @@ where
             Ok(seats) => seats,
             Err(refusal) => return Ok(*refusal),
         };
-        return nonresource::handle(&server, &user, &mut parts, &query).await;
+        return nonresource::handle(&server, &user, &info.path, &mut parts, &query).await;
     }
     let registry = server.registry();
-    let mut deprecated: Vec<String> = sender.warnings;
     let Some(kind) = registry.resource(&info.group, &info.version, &info.resource).cloned() else {
         let known =
             info.group.is_empty() || registry.group(&info.group).is_some_and(|group| !group.is_custom());
         return if known { Err(ApiError::no_such_path()) } else { Ok(nonresource::not_found()) };
     };
-    if let Some(text) = &kind.deprecation {
-        deprecated.push(text.to_string());
-    }
+    let deprecated = kind.deprecation.as_ref().map(ToString::to_string);
     if kind.is_custom() {
         if let Some(refusal) = crd::refusal(&kind, &info) {
             return refusal;
@@ -156,12 +184,14 @@ where
         headers: parts.headers,
         body,
         output,
-        warnings: Mutex::new(deprecated),
+        warnings: Mutex::new(std::mem::take(warnings).into_iter().chain(deprecated).collect()),
         deadline: started + crate::call::TIME_MAX,
         audit: record.clone(),
     };
-    if let Some(record) = &call.audit {
-        record.request(&call.info, &call.body);
+    if let Some(record) = &call.audit
+        && call.info.verb == "patch"
+    {
+        record.patch(&call.body);
     }
     let server = call.server.clone();
     let _counted = server.counters.begin(&call.info.verb);
@@ -226,12 +256,18 @@ fn is_negotiated(kind: &Kind, info: &RequestInfo) -> bool {
 /// Whether the path and method are served at all.
 fn check_method(kind: &Kind, info: &RequestInfo, method: &Method) -> Result<(), ApiError> {
     let scoped = kind.namespaced;
-    if info.name.contains('/') || info.namespace.contains('/') || matches!(info.name.as_str(), "." | "..") {
+    if info.name.contains('/') || info.namespace.contains('/') {
         return Err(ApiError::no_such_path());
     }
     if matches!(info.namespace.as_str(), "." | "..") {
         let message = format!("invalid key: \"/{}/{}\"", info.resource, info.namespace);
         return Err(ApiError { code: 500, reason: "".into(), ..ApiError::bad_request(message) });
+    }
+    if info.verb == "proxy" {
+        return Err(ApiError::no_such_path());
+    }
+    if info.verb_in_path && *method != Method::GET {
+        return Err(ApiError::method_not_allowed());
     }
     // Objects of namespaced kinds have no path without a namespace, and the other way round.
     if scoped && info.namespace.is_empty() && !info.name.is_empty() {
@@ -248,22 +284,46 @@ fn check_method(kind: &Kind, info: &RequestInfo, method: &Method) -> Result<(), 
         if !info.rest.is_empty() && sub.action != Action::Proxy {
             return Err(ApiError::no_such_path());
         }
-        if *method == Method::HEAD && sub.action != Action::Proxy {
+        if sub.action == Action::Proxy && matches!(*method, Method::HEAD | Method::OPTIONS) {
+            return Ok(());
+        }
+        if *method == Method::HEAD {
             return Err(not_allowed());
         }
         return if sub.verbs.contains(&info.verb.as_str()) { Ok(()) } else { Err(not_allowed()) };
     }
     let on_object = !info.name.is_empty();
+    // What can only be created has no objects to go to, and nothing to list beyond a namespace.
+    let only_created = !["get", "list", "update", "patch", "delete"].iter().any(|verb| kind.verbs.has(verb));
+    if only_created && (on_object || (scoped && info.namespace.is_empty())) {
+        return Err(ApiError::no_such_path());
+    }
     let fits = match info.verb.as_str() {
         "create" => !on_object && (!scoped || !info.namespace.is_empty()),
         "deletecollection" => !scoped || !info.namespace.is_empty(),
         "update" | "patch" => on_object,
         _ => true,
     };
-    if *method == Method::HEAD || !fits || !kind.verbs.has(&info.verb) {
+    // What can be listed has a route for watches, which says that it cannot be watched.
+    let known = kind.verbs.has(&info.verb) || (info.verb == "watch" && kind.verbs.has("list"));
+    if *method == Method::HEAD || !fits || !known {
         return Err(not_allowed());
     }
+    if on_object && info.verb != "update" {
+        check_segment("Name", &info.name)?;
+    }
     Ok(())
+}
+
+/// Names in paths must not lead elsewhere.
+fn check_segment(what: &str, name: &str) -> Result<(), ApiError> {
+    let why = match name {
+        "." | ".." => format!("may not be '{name}'"),
+        _ if name.contains('%') => "may not contain '%'".to_owned(),
+        _ => return Ok(()),
+    };
+    let name = schema::gotext::quote(name);
+    Err(ApiError::bad_request(format!("{what} parameter invalid: {name}: {why}")))
 }
 
 /// What the resource can answer with.
@@ -275,7 +335,8 @@ fn endpoint(kind: &Kind, info: &RequestInfo) -> Endpoint {
         None => types::get(&kind.schema).is_some_and(protobuf::has_messages),
     };
     Endpoint {
-        transforms: true,
+        // What can only be created cannot be shown as a table.
+        transforms: !info.subresource.is_empty() || kind.verbs.has("get") || kind.verbs.has("list"),
         protobuf,
         routed: !kind.is_custom(),
         streams: info.subresource.is_empty() && matches!(info.verb.as_str(), "list" | "watch"),
@@ -388,6 +449,9 @@ async fn dispatch(call: &Call, upgrade: Option<OnUpgrade>) -> Result<Response<Bo
         }
         ("", "get") if call.kind.kind == "ComponentStatus" => return component_status::get(call),
         ("", "list") if call.kind.kind == "ComponentStatus" => return component_status::list(call),
+        ("", "watch") if call.kind.kind == "ComponentStatus" => {
+            return Err(ApiError::method_not_supported("", &call.kind.plural, "watch"));
+        }
         ("", "create") if call.kind.kind == "Binding" => return bind_by_collection(call).await,
         _ => {}
     }
@@ -463,11 +527,21 @@ fn add_warnings(call: &Call, answer: &mut Response<Body>) {
             text = text.chars().take(WARNING_CHARACTERS).collect();
             written += text.chars().count();
         }
-        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-        if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
-            answer.headers_mut().append(WARNING, value);
-        }
+        warn(answer.headers_mut(), &text);
     }
+}
+
+fn warn(headers: &mut HeaderMap, text: &str) {
+    let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+    if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
+        headers.append(WARNING, value);
+    }
+}
+
+/// What authorization refuses is not to be taken for anything but what it says it is.
+fn refusal(mut answer: Response<Body>) -> Response<Body> {
+    answer.headers_mut().insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer
 }
 
 /// A plain-text answer.

@@ -21,6 +21,7 @@ use serde_json::{Map, Value, json};
 use crate::authz::Attributes;
 use crate::body::Body;
 use crate::request_info::RequestInfo;
+use crate::status::ApiError;
 
 pub use log::LogConfig;
 use policy::Verdict;
@@ -224,24 +225,40 @@ impl Record {
         });
     }
 
-    /// Takes over what was sent, as JSON.
-    pub fn request(&self, info: &RequestInfo, body: &[u8]) {
-        if self.verdict.level < Level::Request && info.verb != "create" {
-            return;
+    /// Takes over a patch as it was sent.
+    pub fn patch(&self, body: &[u8]) {
+        if self.wants_body()
+            && let Ok(patch) = serde_json::from_slice::<Value>(body)
+        {
+            self.change(|event| event.request_object = Some(patch));
         }
-        let Ok(mut object) = serde_json::from_slice::<Value>(body) else { return };
+    }
+
+    /// Takes over an object that was sent, as it was understood.
+    pub fn object(&self, info: &RequestInfo, object: &Value) {
         self.change(|event| {
             if info.verb == "create"
                 && info.subresource.is_empty()
                 && let Some(reference) = &mut event.object_ref
             {
-                complete(reference, &object);
+                complete(reference, object);
             }
-            if self.verdict.level >= Level::Request {
+            if self.wants_body() && event.request_object.is_none() {
+                let mut object = object.clone();
                 self.leave_out(&mut object);
                 event.request_object = Some(object);
             }
         });
+    }
+
+    /// Takes over options of a deletion.
+    pub fn delete_options(&self, options: &Value) {
+        if self.wants_body() && options.is_object() {
+            let mut options = options.clone();
+            (options["kind"], options["apiVersion"]) =
+                ("DeleteOptions".into(), "meta.k8s.io/__internal".into());
+            self.change(|event| event.request_object = Some(options));
+        }
     }
 
     /// Whether what is sent is recorded.
@@ -255,26 +272,8 @@ impl Record {
     }
 
     /// Nobody was found behind the request.
-    pub fn unauthenticated(&self, parts: &Parts) {
-        let mut tried = Vec::new();
-        let header = parts.headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        match header.and_then(|value| value.trim().split(' ').next()).map(str::to_ascii_lowercase).as_deref()
-        {
-            Some("basic") => tried.push("basic"),
-            Some("bearer") => tried.push("bearer"),
-            _ => {}
-        }
-        if parts.extensions.get::<Arc<crate::authn::certificate::Shown>>().is_some() {
-            tried.push("x509");
-        }
-        let message = if tried.is_empty() {
-            "Authentication failed, no credentials provided".to_owned()
-        } else {
-            format!("Authentication failed, attempted: {}", tried.join(", "))
-        };
-        self.change(|event| {
-            event.response_status = Some(json!({"metadata": {}, "message": message, "code": 401}));
-        });
+    pub fn unauthenticated(&self, error: &ApiError) {
+        self.response(error.to_value().to_string().as_bytes(), StatusCode::UNAUTHORIZED);
         self.write(Stage::ResponseStarted);
     }
 
@@ -283,32 +282,37 @@ impl Record {
         let (head, body) = answer.into_parts();
         let code = head.status.as_u16();
         self.change(|event| event.response_status = Some(json!({"metadata": {}, "code": code})));
-        if is_long {
-            self.write(Stage::ResponseStarted);
-            // The record is complete when the body is dropped, read to its end or not.
-            let end = End { record: Some(self), answer: None };
-            let body = match body.into_parts() {
-                Ok(bytes) => {
-                    drop(end);
-                    Body::full(bytes)
-                }
-                Err(stream) => Body::stream(stream.inspect(move |_| {
-                    let _ = &end;
-                })),
-            };
-            return Response::from_parts(head, body);
-        }
         let is_json = head
             .headers
             .get(CONTENT_TYPE)
             .and_then(|kind| kind.to_str().ok())
             .is_some_and(|kind| kind.starts_with("application/json"));
+        let failed = head.status.is_client_error() || head.status.is_server_error();
+        if is_long {
+            let body = match body.into_parts() {
+                Ok(bytes) => {
+                    if is_json && failed {
+                        self.response(&bytes, head.status);
+                    }
+                    self.write(Stage::ResponseStarted);
+                    self.write(Stage::ResponseComplete);
+                    return Response::from_parts(head, Body::full(bytes));
+                }
+                Err(stream) => stream,
+            };
+            self.write(Stage::ResponseStarted);
+            // The record is complete when the body is dropped, read to its end or not.
+            let end = End { record: Some(self), answer: None };
+            let body = Body::stream(body.inspect(move |_| {
+                let _ = &end;
+            }));
+            return Response::from_parts(head, body);
+        }
         let wants_object = self.wants_answer();
         let body = match body.into_parts() {
             Ok(bytes) => {
                 // Status objects say more than the code; other answers are parsed only if they are wanted.
-                if is_json && (wants_object || head.status.is_client_error() || head.status.is_server_error())
-                {
+                if is_json && (wants_object || failed) {
                     self.response(&bytes, head.status);
                 }
                 self.write(Stage::ResponseComplete);

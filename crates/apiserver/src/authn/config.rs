@@ -1,9 +1,10 @@
 //! Settings of authentication, also from a file of upstream's `AuthenticationConfiguration`.
 
+use schema::field::Path;
 use serde::Deserialize;
 
 use super::FrontProxy;
-use super::oidc::{Options, PrefixedClaim};
+use super::oidc::{Expressions, Options, PrefixedClaim, Rule};
 
 /// What identities are found by, beside certificates, static tokens and service accounts.
 #[derive(Debug, Default)]
@@ -14,8 +15,6 @@ pub struct AuthenticationConfig {
     pub providers: Vec<Options>,
     /// The only paths where requests without credentials get as far as authorization; all, if empty.
     pub anonymous_paths: Vec<String>,
-    /// Whether the constrained modes of impersonation (KEP-5284) are on.
-    pub constrained_impersonation: bool,
 }
 
 /// What a file of `AuthenticationConfiguration` says.
@@ -61,7 +60,7 @@ struct Jwt {
     claim_validation_rules: Vec<ClaimRule>,
     claim_mappings: Mappings,
     #[serde(default)]
-    user_validation_rules: Vec<serde_json::Value>,
+    user_validation_rules: Vec<UserRule>,
 }
 
 #[derive(Deserialize)]
@@ -86,6 +85,20 @@ struct ClaimRule {
     message: String,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct UserRule {
+    expression: String,
+    message: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Extra {
+    key: String,
+    value_expression: String,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Mappings {
@@ -95,7 +108,7 @@ struct Mappings {
     #[serde(default)]
     uid: Mapping,
     #[serde(default)]
-    extra: Vec<serde_json::Value>,
+    extra: Vec<Extra>,
 }
 
 #[derive(Deserialize, Default)]
@@ -105,8 +118,6 @@ struct Mapping {
     prefix: Option<String>,
     expression: String,
 }
-
-const EXPRESSIONS: &str = "CEL expressions are not supported here; use claims and prefixes";
 
 /// Reads an `AuthenticationConfiguration` of `apiserver.config.k8s.io` in YAML.
 ///
@@ -145,15 +156,19 @@ pub fn parse_config(yaml: &str) -> Result<FromFile, String> {
 
 fn options(jwt: Jwt) -> Result<Options, String> {
     let (issuer, mappings) = (jwt.issuer, jwt.claim_mappings);
-    let expressions = [&mappings.username, &mappings.groups, &mappings.uid];
-    let has_expression = expressions.iter().any(|mapping| !mapping.expression.is_empty())
-        || jwt
-            .claim_validation_rules
-            .iter()
-            .any(|rule| !rule.expression.is_empty() || !rule.message.is_empty());
-    if has_expression || !jwt.user_validation_rules.is_empty() || !mappings.extra.is_empty() {
-        return Err(EXPRESSIONS.to_owned());
+    let prefixes = [(&mappings.username, "username"), (&mappings.groups, "groups"), (&mappings.uid, "uid")];
+    for (mapping, what) in prefixes {
+        check_mapping(mapping, what)?;
     }
+    let rules = claim_rules(&jwt.claim_validation_rules)?;
+    let expressions = Expressions {
+        username: mappings.username.expression.clone(),
+        groups: mappings.groups.expression.clone(),
+        uid: mappings.uid.expression.clone(),
+        extra: extra(mappings.extra)?,
+        claim_rules: rules,
+        user_rules: user_rules(jwt.user_validation_rules)?,
+    };
     if issuer.audiences.len() > 1 && issuer.audience_match_policy != "MatchAny" {
         return Err("issuer.audienceMatchPolicy: must be MatchAny for multiple audiences".to_owned());
     }
@@ -172,9 +187,11 @@ fn options(jwt: Jwt) -> Result<Options, String> {
         username: prefixed(mappings.username, "username")?,
         groups: prefixed(mappings.groups, "groups")?,
         uid_claim: mappings.uid.claim,
+        expressions,
         required_claims: jwt
             .claim_validation_rules
             .into_iter()
+            .filter(|rule| !rule.claim.is_empty())
             .map(|rule| (rule.claim, rule.required_value))
             .collect(),
         // As upstream's default for files: whatever is signed with a key pair.
@@ -184,6 +201,107 @@ fn options(jwt: Jwt) -> Result<Options, String> {
     };
     options.check()?;
     Ok(options)
+}
+
+fn check_mapping(mapping: &Mapping, what: &str) -> Result<(), String> {
+    let path = format!("claimMappings.{what}");
+    if mapping.expression.is_empty() {
+        return Ok(());
+    }
+    if !mapping.claim.is_empty() {
+        return Err(format!("{path}: Invalid value: \"\": claim and expression can't both be set"));
+    }
+    match &mapping.prefix {
+        Some(prefix) => Err(format!(
+            "{path}.prefix: Invalid value: {prefix:?}: may not be specified when expression is set"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn claim_rules(rules: &[ClaimRule]) -> Result<Vec<Rule>, String> {
+    let mut expressions: Vec<Rule> = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        let path = format!("claimValidationRules[{index}]");
+        let twice = |field: &str, value: &str| Err(format!("{path}.{field}: Duplicate value: {value:?}"));
+        match (rule.claim.as_str(), rule.expression.as_str()) {
+            ("", "") => return Err(format!("{path}: Required value: claim or expression is required")),
+            ("", expression) => {
+                if !rule.required_value.is_empty() {
+                    return Err(format!(
+                        "{path}.requiredValue: Invalid value: {:?}: may not be specified when expression is set",
+                        rule.required_value
+                    ));
+                }
+                if expressions.iter().any(|other| other.expression == expression) {
+                    return twice("expression", expression);
+                }
+                expressions.push(Rule { expression: expression.to_owned(), message: rule.message.clone() });
+            }
+            (claim, "") => {
+                if !rule.message.is_empty() {
+                    return Err(format!(
+                        "{path}.message: Invalid value: {:?}: may not be specified when claim is set",
+                        rule.message
+                    ));
+                }
+                if rules[..index].iter().any(|other| other.claim == claim) {
+                    return twice("claim", claim);
+                }
+            }
+            (claim, _) => {
+                return Err(format!(
+                    "{path}: Invalid value: {claim:?}: claim and expression can't both be set"
+                ));
+            }
+        }
+    }
+    Ok(expressions)
+}
+
+fn user_rules(rules: Vec<UserRule>) -> Result<Vec<Rule>, String> {
+    let mut found: Vec<Rule> = Vec::new();
+    for (index, UserRule { expression, message }) in rules.into_iter().enumerate() {
+        let path = format!("userValidationRules[{index}].expression");
+        if expression.is_empty() {
+            return Err(format!("{path}: Required value"));
+        }
+        if found.iter().any(|other| other.expression == expression) {
+            return Err(format!("{path}: Duplicate value: {expression:?}"));
+        }
+        found.push(Rule { expression, message });
+    }
+    Ok(found)
+}
+
+fn extra(mappings: Vec<Extra>) -> Result<Vec<(String, String)>, String> {
+    let mut found: Vec<(String, String)> = Vec::new();
+    for (index, Extra { key, value_expression }) in mappings.into_iter().enumerate() {
+        let path = format!("claimMappings.extra[{index}]");
+        let wrong = |why: &str| Err(format!("{path}.key: Invalid value: {key:?}: {why}"));
+        let key_path = format!("{path}.key");
+        let errors = super::impersonation::domain_prefixed_path(&Path::new(&key_path), &key);
+        if !errors.is_empty() {
+            return Err(errors.message());
+        }
+        if key.chars().any(char::is_uppercase) {
+            return wrong("must be lowercase");
+        }
+        let domain = key.split('/').next().unwrap_or_default();
+        if ["kubernetes.io", "k8s.io"].iter().any(|reserved| {
+            domain.strip_suffix(reserved).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        }) {
+            return wrong("k8s.io, kubernetes.io and their subdomains are reserved for Kubernetes use");
+        }
+        if found.iter().any(|(other, _)| *other == key) {
+            return Err(format!("{path}.key: Duplicate value: {key:?}"));
+        }
+        if value_expression.is_empty() {
+            return Err(format!("{path}.valueExpression: Required value"));
+        }
+        found.push((key, value_expression));
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -205,6 +323,22 @@ anonymous:
 "#;
 
     #[test]
+    fn expressions_take_the_place_of_claims() {
+        let file = FILE
+            .replace(
+                "{claim: sub, prefix: \"oidc:\"}",
+                "{expression: claims.sub}\n    extra: [{key: a.io/b, valueExpression: claims.b}]",
+            )
+            .replace("[{claim: hd", "[{expression: \"claims.hd == 'x'\", message: no}, {claim: hd");
+        let read = parse_config(&file).unwrap();
+        let expressions = &read.providers[0].expressions;
+        assert_eq!(expressions.username, "claims.sub");
+        assert_eq!(expressions.extra, [("a.io/b".to_owned(), "claims.b".to_owned())]);
+        assert_eq!(expressions.claim_rules[0].message, "no");
+        assert!(parse_config(&file.replace("a.io/b", "x.k8s.io/b")).is_err());
+    }
+
+    #[test]
     fn files_are_read_strictly() {
         let read = parse_config(FILE).unwrap();
         assert_eq!(
@@ -216,6 +350,8 @@ anonymous:
         for (from, to) in [
             ("apiserver.config.k8s.io/v1", "v1"),
             ("requiredValue: example.com", "expression: 'true'"),
+            ("requiredValue: example.com", "requiredValue: x}, {expression: '1'"),
+            ("username: {claim: sub", "username: {expression: claims.sub"),
             ("prefix: \"oidc:\"", "suffix: x"),
             (", prefix: \"oidc:\"", ""),
             ("https://idp", "http://idp"),

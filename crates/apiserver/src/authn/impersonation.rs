@@ -2,15 +2,15 @@
 //!
 //! After `k8s.io/apiserver/pkg/endpoints/filters/impersonation`. Rights to impersonate come in modes: first
 //! the constrained ones (KEP-5284), which also ask for the right to do this request in another's name, then the
-//! unconstrained `impersonate`. The constrained ones are off unless the server is told otherwise, as the
-//! recorded upstream server behaves.
+//! unconstrained `impersonate`. The mode that somebody had last is asked first, so that its error is told.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use api::user::{ANONYMOUS, AUTHENTICATED, MASTERS, UNAUTHENTICATED, UserInfo};
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
+use schema::field::{Error, ErrorList, Path};
 use schema::validation::format;
 
 use super::service_account;
@@ -44,13 +44,18 @@ pub(crate) fn impersonate(
         parts.headers.remove(name);
     }
     let mut first_error = None;
-    for mode in &MODES {
-        let constrained = mode.kind != Kind::Unconstrained;
-        if (constrained && !server.authn.constrained_impersonation) || !mode.applies(&wanted, sender) {
+    let last = server.authn.impersonation_modes.last(&sender.name);
+    let others = (0..MODES.len()).filter(|index| last != Some(*index));
+    for index in last.into_iter().chain(others) {
+        let mode = &MODES[index];
+        if !mode.applies(&wanted, sender) {
             continue;
         }
         match (Check { server, sender, mode }).run(&wanted, request) {
             Ok(user) => {
+                if last != Some(index) {
+                    server.authn.impersonation_modes.succeeded(&sender.name, index);
+                }
                 return Ok(Some(Impersonated { user: Arc::new(user), constraint: mode.constraint() }));
             }
             Err(error) => {
@@ -59,6 +64,27 @@ pub(crate) fn impersonate(
         }
     }
     Err(first_error.unwrap_or_else(|| ApiError::internal("all impersonation modes failed")))
+}
+
+/// By which mode users were last allowed to impersonate somebody.
+#[derive(Default)]
+pub(crate) struct Modes(Mutex<BTreeMap<String, usize>>);
+
+impl Modes {
+    /// Users that are remembered, as many as upstream has.
+    const USERS_MAX: usize = 10_000;
+
+    fn last(&self, user: &str) -> Option<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(user).copied()
+    }
+
+    fn succeeded(&self, user: &str, mode: usize) {
+        let mut modes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if modes.len() >= Self::USERS_MAX {
+            modes.clear();
+        }
+        modes.insert(user.to_owned(), mode);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,13 +253,11 @@ fn check_extra(extra: &BTreeMap<String, Vec<String>>) -> Result<(), String> {
         if key.is_empty() {
             return Err("impersonating the empty string key in extra is not allowed".to_owned());
         }
-        let prefixed = key
-            .split_once('/')
-            .is_some_and(|(prefix, path)| format::dns1123_subdomain(prefix).is_empty() && !path.is_empty());
-        if !prefixed {
+        let errors = domain_prefixed_path(&Path::new("extra").child("key"), key);
+        if !errors.is_empty() {
             return Err(format!(
-                "impersonating an invalid key in extra is not allowed: extra.key: Invalid value: {}: must be a domain-prefixed path (such as \"acme.io/foo\")",
-                schema::gotext::quote(key)
+                "impersonating an invalid key in extra is not allowed: {}",
+                errors.message()
             ));
         }
         if values.iter().any(String::is_empty) {
@@ -241,6 +265,27 @@ fn check_extra(extra: &BTreeMap<String, Vec<String>>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// After `IsDomainPrefixedPath`.
+pub(super) fn domain_prefixed_path(path: &Path, key: &str) -> ErrorList {
+    let mut errors = ErrorList::new();
+    match key.split_once('/') {
+        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => {
+            for why in format::dns1123_subdomain(host) {
+                errors.push(Error::invalid(path, host, why));
+            }
+            let fits = |c: char| c.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(c);
+            if !rest.chars().all(fits) {
+                let why = "Invalid path (e.g. 'my/path', or 'my/path-', regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+                errors.push(Error::invalid(path, rest, why));
+            }
+        }
+        _ => {
+            errors.push(Error::invalid(path, key, "must be a domain-prefixed path (such as \"acme.io/foo\")"))
+        }
+    }
+    errors
 }
 
 /// Whom the sender wants to be taken for.
@@ -255,15 +300,15 @@ pub(crate) struct Impersonation {
 impl Impersonation {
     /// Reads the `Impersonate-…` headers; `None` where there are none.
     pub fn parse(headers: &HeaderMap) -> Result<Option<Self>, ApiError> {
-        let mut found = Self::default();
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        // Of a header that comes twice, the first counts.
+        let first = |name| headers.get(name).map(text).unwrap_or_default();
+        let (user, uid) = (first("impersonate-user"), first("impersonate-uid"));
+        let mut found = Self { user, uid, ..Self::default() };
         for (name, value) in headers {
             let Some(what) = name.as_str().strip_prefix("impersonate-") else { continue };
-            let value = value.to_str().unwrap_or_default().to_owned();
+            let value = text(value);
             match what {
-                // Of a header that comes twice, the first counts.
-                "user" if found.user.is_empty() => found.user = value,
-                "uid" if found.uid.is_empty() => found.uid = value,
-                "user" | "uid" => {}
                 "group" => found.groups.push(value),
                 _ => {
                     if let Some(key) = what.strip_prefix("extra-") {

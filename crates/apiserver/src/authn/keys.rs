@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, URL_SAFE_NO_PAD};
+use base64::engine::{DecodePaddingMode, Engine};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use rcgen::PublicKeyData;
 use rustls::pki_types::pem::{PemObject, SectionKind};
@@ -110,17 +111,22 @@ impl Signer {
         jsonwebtoken::encode(&self.header, claims, &self.encoding).map_err(|error| error.to_string())
     }
 
-    /// The claims of a token that one of the keys has signed. Nothing but the signature is checked.
-    pub fn verify(&self, token: &str) -> Result<Arc<Claims>, String> {
+    /// The claims of a token that one of the keys has signed; `None` for what is no signed token at all.
+    /// Nothing but the signature is checked.
+    pub fn verify(&self, token: &str) -> Result<Option<Arc<Claims>>, String> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err("the token is too large".to_owned());
         }
         let hash = hash(token);
         if let Some(claims) = self.remembered.lock().unwrap_or_else(PoisonError::into_inner).get(&hash) {
-            return Ok(claims.clone());
+            return Ok(Some(claims.clone()));
         }
-        let kid = jsonwebtoken::decode_header(token).map_err(|error| error.to_string())?.kid;
-        let kid = kid.filter(|kid| !kid.is_empty());
+        let Ok(header) = jsonwebtoken::decode_header(token) else { return Ok(None) };
+        let signature = token.rsplit_once('.').map_or("", |(_, signature)| signature);
+        if LENIENT.decode(signature).is_err() {
+            return Ok(None);
+        }
+        let kid = header.kid.filter(|kid| !kid.is_empty());
         let keys = self.keys.iter().filter(|key| kid.as_ref().is_none_or(|kid| *kid == key.id));
         let mut error = "invalid signature, no keys found".to_owned();
         for key in keys {
@@ -132,14 +138,25 @@ impl Signer {
                         remembered.clear();
                     }
                     remembered.insert(hash, claims.clone());
-                    return Ok(claims);
+                    return Ok(Some(claims));
                 }
-                Err(why) => error = why.to_string(),
+                Err(why) => {
+                    tracing::debug!(%why, "a service-account token was refused");
+                    "go-jose/go-jose: error in cryptographic primitive".clone_into(&mut error);
+                }
             }
         }
         Err(error)
     }
 }
+
+/// As Go's decoder, which does not look at the bits that are left over.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
+);
 
 impl Key {
     fn new(spki: &[u8]) -> Result<Self, String> {
@@ -219,7 +236,7 @@ mod tests {
     use super::*;
 
     fn claims(token: &Signer, with: &str) -> Result<Arc<Claims>, String> {
-        token.verify(with)
+        token.verify(with).map(|claims| claims.unwrap())
     }
 
     #[test]
@@ -246,6 +263,7 @@ mod tests {
         let token = Signer::new("i", &pair.serialize_pem()).unwrap().sign(&json!({"iss": "i"})).unwrap();
         let other = rcgen::KeyPair::generate().unwrap().serialize_pem();
         let signer = Signer::new("i", &format!("{other}{}", pair.public_key_pem())).unwrap();
-        assert!(signer.verify(&token).is_ok());
+        assert!(signer.verify(&token).unwrap().is_some());
+        assert!(signer.verify(&format!("x{token}")).unwrap().is_none());
     }
 }

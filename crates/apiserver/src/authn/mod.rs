@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::user::{ANONYMOUS, AUTHENTICATED, UNAUTHENTICATED, UserInfo};
-use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 
 use crate::server::{Config, Inner};
 use crate::status::ApiError;
@@ -89,7 +91,7 @@ pub(crate) struct Authenticator {
     anonymous: Option<Arc<UserInfo>>,
     /// Where nobody in particular is welcome; everywhere if empty.
     anonymous_paths: Vec<String>,
-    pub constrained_impersonation: bool,
+    pub impersonation_modes: impersonation::Modes,
 }
 
 impl Authenticator {
@@ -120,7 +122,7 @@ impl Authenticator {
             providers,
             anonymous: config.anonymous.then(|| Arc::new(anonymous)),
             anonymous_paths: settings.anonymous_paths,
-            constrained_impersonation: settings.constrained_impersonation,
+            impersonation_modes: impersonation::Modes::default(),
         })
     }
 }
@@ -179,7 +181,7 @@ pub(crate) async fn authenticate(server: &Arc<Inner>, parts: &mut Parts) -> Resu
     Ok(sender)
 }
 
-async fn find(server: &Arc<Inner>, parts: &Parts) -> Result<Sender, ApiError> {
+async fn find(server: &Arc<Inner>, parts: &mut Parts) -> Result<Sender, ApiError> {
     if let Some(user) = parts.extensions.get::<Arc<UserInfo>>() {
         return Ok(user.clone().into());
     }
@@ -217,6 +219,25 @@ async fn find(server: &Arc<Inner>, parts: &Parts) -> Result<Sender, ApiError> {
         Bearer::Space => space = Some(TOKEN_AFTER_SPACE.to_owned()),
         Bearer::None => {}
     }
+    match websocket_token(&parts.headers) {
+        Some(Ok((token, others))) => {
+            let verified = authenticate_token(server, &token, &server.authn.audiences).await;
+            let Ok(verified) = verified else { return Err(ApiError::unauthorized()) };
+            if let Ok(others) = HeaderValue::try_from(others) {
+                parts.headers.insert(SEC_WEBSOCKET_PROTOCOL, others);
+            }
+            return Ok(Sender {
+                user: Arc::new(verified.user),
+                warnings: verified.warnings,
+                annotations: verified.annotations,
+            });
+        }
+        Some(Err(why)) => {
+            tracing::debug!(why, "a token among WebSocket protocols was refused");
+            return Err(ApiError::unauthorized());
+        }
+        None => {}
+    }
     let welcome = server.authn.anonymous_paths.is_empty()
         || server.authn.anonymous_paths.iter().any(|path| path == parts.uri.path());
     match &server.authn.anonymous {
@@ -227,6 +248,56 @@ async fn find(server: &Arc<Inner>, parts: &Parts) -> Result<Sender, ApiError> {
     }
 }
 
+/// Whom a TokenReview's token belongs to. It is read as a header with it would be; what is none is from nobody
+/// in particular.
+pub(crate) async fn review_token(
+    server: &Arc<Inner>,
+    token: &str,
+    audiences: &[String],
+) -> Result<Option<Verified>, String> {
+    match bearer_of(&format!("Bearer {token}")) {
+        Bearer::Token(token) => authenticate_token(server, token, audiences).await.map(Some),
+        _ => Ok(server
+            .authn
+            .anonymous
+            .as_deref()
+            .map(|nobody| Verified { audiences: audiences.to_vec(), ..Verified::of(nobody.clone()) })),
+    }
+}
+
+/// The token that a WebSocket client sends as a protocol, as browsers have no other way, and the protocols
+/// without it. `None` if there is none.
+fn websocket_token(headers: &HeaderMap) -> Option<Result<(String, String), &'static str>> {
+    const PREFIX: &str = "base64url.bearer.authorization.k8s.io.";
+    let upgrades = headers.get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    if !upgrades {
+        return None;
+    }
+    let (mut token, mut others) = (None, Vec::new());
+    for value in headers.get_all(SEC_WEBSOCKET_PROTOCOL) {
+        for protocol in value.to_str().unwrap_or_default().split(',').map(str::trim) {
+            let Some(encoded) = protocol.strip_prefix(PREFIX) else {
+                others.push(protocol);
+                continue;
+            };
+            if token.is_some() {
+                return Some(Err("multiple base64.bearer.authorization tokens specified"));
+            }
+            let decoded =
+                URL_SAFE_NO_PAD.decode(encoded).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            match decoded {
+                Some(decoded) => token = Some(decoded),
+                None => return Some(Err("invalid base64.bearer.authorization token encoding")),
+            }
+        }
+    }
+    let token = token?;
+    if others.is_empty() {
+        return Some(Err("missing additional subprotocol"));
+    }
+    Some(Ok((token, others.join(","))))
+}
+
 /// Whom a bearer token belongs to, if it is good for one of `audiences`; else why it is refused.
 pub(crate) async fn authenticate_token(
     server: &Arc<Inner>,
@@ -235,7 +306,7 @@ pub(crate) async fn authenticate_token(
 ) -> Result<Verified, String> {
     let own = &server.authn.audiences;
     // Static tokens, bootstrap tokens and those of providers are for the API server.
-    let agnostic: Vec<String> = own.iter().filter(|audience| audiences.contains(audience)).cloned().collect();
+    let agnostic: Vec<String> = audiences.iter().filter(|audience| own.contains(audience)).cloned().collect();
     let for_us = |user: UserInfo| {
         let verified = Verified { audiences: agnostic.clone(), ..Verified::of(user) };
         (!agnostic.is_empty()).then(|| verified.authenticated())
@@ -243,7 +314,8 @@ pub(crate) async fn authenticate_token(
     if let Some(verified) = server.authn.tokens.get(&keys::hash(token)).cloned().and_then(for_us) {
         return Ok(verified);
     }
-    let mut errors = Vec::new();
+    // Upstream asks who knows the token of the server itself first, who says so.
+    let mut errors = vec![UNKNOWN_TOKEN.to_owned()];
     match service_account::authenticate(server, token, audiences) {
         Ok(Some(verified)) => return Ok(verified.authenticated()),
         Ok(None) => {}
@@ -264,12 +336,12 @@ pub(crate) async fn authenticate_token(
         }
     }
     Err(match errors.as_slice() {
-        [] => "invalid bearer token".to_owned(),
         [one] => one.clone(),
         all => format!("[{}]", all.join(", ")),
     })
 }
 
+const UNKNOWN_TOKEN: &str = "invalid bearer token";
 const TOKEN_AFTER_SPACE: &str =
     "the provided Authorization header contains extra space before the bearer token, and is ignored";
 
@@ -281,7 +353,10 @@ enum Bearer<'a> {
 }
 
 fn bearer(headers: &HeaderMap) -> Bearer<'_> {
-    let value = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    bearer_of(headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default())
+}
+
+fn bearer_of(value: &str) -> Bearer<'_> {
     let mut words = value.trim().splitn(3, ' ');
     match (words.next(), words.next(), words.next()) {
         (Some(scheme), _, _) if !scheme.eq_ignore_ascii_case("bearer") => Bearer::None,

@@ -56,7 +56,7 @@ pub(crate) fn authenticate(
     if !legacy && issuer.as_deref() != Some(signer.issuer()) {
         return Ok(None);
     }
-    let claims = signer.verify(token)?;
+    let Some(claims) = signer.verify(token)? else { return Ok(None) };
     // The issuer above was read before the signature was checked.
     if claims.iss != issuer.unwrap_or_default() {
         return Err(format!("token issuer {:?} is invalid", claims.iss));
@@ -64,7 +64,7 @@ pub(crate) fn authenticate(
     let own = &server.authn.audiences;
     let meant_for = if claims.aud.is_empty() { own } else { &claims.aud };
     let good: Vec<String> =
-        meant_for.iter().filter(|audience| audiences.contains(audience)).cloned().collect();
+        audiences.iter().filter(|audience| meant_for.contains(audience)).cloned().collect();
     if good.is_empty() {
         return Err(format!(
             "token audiences {} is invalid for the target audiences {}",

@@ -7,6 +7,7 @@
 use std::sync::{PoisonError, RwLock};
 
 use api::user::{MASTERS, UserInfo};
+use schema::gotext::quote;
 
 use crate::request_info::RequestInfo;
 use crate::status::ApiError;
@@ -64,19 +65,25 @@ impl<'a> Attributes<'a> {
 
     /// What is refused to `user`, in upstream's words.
     fn refusal(&self, user: &UserInfo) -> String {
-        let (user, verb) = (&user.name, self.verb);
-        if !self.is_resource {
-            return format!("User {user:?} cannot {verb} path {:?}", self.path);
-        }
-        let resource = match self.subresource {
-            "" => self.resource.to_owned(),
-            subresource => format!("{}/{subresource}", self.resource),
+        let (user, verb) = (quote(&user.name), self.verb);
+        let text = if self.is_resource {
+            let resource = match self.subresource {
+                "" => quote(self.resource),
+                subresource => quote(&format!("{}/{subresource}", self.resource)),
+            };
+            let scope = match self.namespace {
+                "" => "at the cluster scope".to_owned(),
+                namespace => format!("in the namespace {}", quote(namespace)),
+            };
+            format!(
+                "User {user} cannot {verb} resource {resource} in API group {} {scope}",
+                quote(self.group)
+            )
+        } else {
+            format!("User {user} cannot {verb} path {}", quote(self.path))
         };
-        let scope = match self.namespace {
-            "" => "at the cluster scope".to_owned(),
-            namespace => format!("in the namespace {namespace:?}"),
-        };
-        format!("User {user:?} cannot {verb} resource {resource:?} in API group {:?} {scope}", self.group)
+        // Nothing that a client has sent may come back as HTML.
+        text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
     }
 }
 

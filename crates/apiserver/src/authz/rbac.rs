@@ -1,7 +1,7 @@
 //! Role-based access control over an index of roles and bindings.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use api::user::UserInfo;
 use serde::Deserialize;
@@ -80,47 +80,6 @@ fn resource_matches(rule: &str, resource: &str, subresource: &str) -> bool {
     }
 }
 
-/// A role's own rules, and what it aggregates.
-#[derive(Clone, Debug, Default)]
-struct Role {
-    rules: Arc<[Rule]>,
-    labels: BTreeMap<String, String>,
-    /// Selectors of the aggregated cluster roles.
-    aggregates: Vec<LabelSelector>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct LabelSelector {
-    match_labels: BTreeMap<String, String>,
-    match_expressions: Vec<Expression>,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
-struct Expression {
-    key: String,
-    operator: String,
-    values: Vec<String>,
-}
-
-impl LabelSelector {
-    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
-            && self.match_expressions.iter().all(|expression| {
-                let value = labels.get(&expression.key);
-                let listed = value.is_some_and(|value| expression.values.contains(value));
-                match expression.operator.as_str() {
-                    "In" => listed,
-                    "NotIn" => !listed,
-                    "Exists" => value.is_some(),
-                    "DoesNotExist" => value.is_none(),
-                    _ => false,
-                }
-            })
-    }
-}
-
 /// A RoleBinding or ClusterRoleBinding.
 #[derive(Clone, Debug)]
 struct Binding {
@@ -146,13 +105,12 @@ type ByNamespace = BTreeMap<String, BTreeSet<Id>>;
 /// The index.
 #[derive(Default)]
 pub struct Rbac {
-    roles: BTreeMap<Id, Role>,
+    /// The rules of roles as they are stored: filling those that aggregate others is a controller's task.
+    roles: BTreeMap<Id, Arc<[Rule]>>,
     bindings: BTreeMap<Id, Binding>,
     /// Bindings by whom they name.
     by_user: BTreeMap<String, ByNamespace>,
     by_group: BTreeMap<String, ByNamespace>,
-    /// What aggregating cluster roles come to, as far as it was asked for since one last changed.
-    aggregated: Mutex<BTreeMap<String, Arc<[Rule]>>>,
 }
 
 const GROUP: &str = ".rbac.authorization.k8s.io/";
@@ -176,26 +134,10 @@ fn parse_key(key: &str) -> Option<(bool, &str, &str)> {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 struct StoredRole {
-    metadata: Metadata,
     #[serde(deserialize_with = "null_is_empty")]
     rules: Vec<Rule>,
-    aggregation_rule: Option<AggregationRule>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Metadata {
-    #[serde(deserialize_with = "null_is_empty")]
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(rename_all = "camelCase", default)]
-struct AggregationRule {
-    #[serde(deserialize_with = "null_is_empty")]
-    cluster_role_selectors: Vec<LabelSelector>,
 }
 
 #[derive(Deserialize, Default)]
@@ -251,14 +193,9 @@ impl Rbac {
             }
             return;
         }
-        if namespace.is_empty() {
-            self.aggregated.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-        }
         match value.and_then(|bytes| serde_json::from_slice::<StoredRole>(bytes).ok()) {
             Some(role) => {
-                let aggregates = role.aggregation_rule.unwrap_or_default().cluster_role_selectors;
-                let role = Role { rules: role.rules.into(), labels: role.metadata.labels, aggregates };
-                self.roles.insert(id, role);
+                self.roles.insert(id, role.rules.into());
             }
             None => {
                 self.roles.remove(&id);
@@ -326,45 +263,16 @@ impl Rbac {
     }
 
     fn rules_at(&self, kind: &str, id: &Id) -> Result<Arc<[Rule]>, String> {
-        let (namespace, name) = id;
         let resource = match kind {
             "Role" => "role",
             "ClusterRole" => "clusterrole",
             other => return Err(format!("unsupported role reference kind: {other:?}")),
         };
-        let role = self.roles.get(id);
-        let role = role.ok_or_else(|| format!("{resource}.rbac.authorization.k8s.io {name:?} not found"))?;
-        if role.aggregates.is_empty() {
-            return Ok(role.rules.clone());
-        }
-        let mut aggregated = self.aggregated.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (true, Some(rules)) = (namespace.is_empty(), aggregated.get(name)) {
-            return Ok(rules.clone());
-        }
-        let mut seen = BTreeSet::from([name.as_str()]);
-        let mut rules = role.rules.to_vec();
-        self.aggregate(role, &mut seen, &mut rules);
-        let rules: Arc<[Rule]> = rules.into();
-        if namespace.is_empty() {
-            aggregated.insert(name.to_owned(), rules.clone());
-        }
-        Ok(rules)
-    }
-
-    /// Adds the rules of all cluster roles that `role` aggregates, and of what these aggregate.
-    fn aggregate<'a>(&'a self, role: &Role, seen: &mut BTreeSet<&'a str>, rules: &mut Vec<Rule>) {
-        let cluster_roles = self.roles.iter().take_while(|((namespace, _), _)| namespace.is_empty());
-        for ((_, name), other) in cluster_roles {
-            if !role.aggregates.iter().any(|selector| selector.matches(&other.labels)) || !seen.insert(name) {
-                continue;
-            }
-            for rule in other.rules.iter() {
-                if !rules.contains(rule) {
-                    rules.push(rule.clone());
-                }
-            }
-            self.aggregate(other, seen, rules);
-        }
+        let name = &id.1;
+        self.roles
+            .get(id)
+            .cloned()
+            .ok_or_else(|| format!("{resource}.rbac.authorization.k8s.io {name:?} not found"))
     }
 
     /// Whether any rule allows it.

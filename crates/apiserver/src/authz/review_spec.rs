@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use schema::field::{Error, ErrorList, Path};
 use schema::validation::format;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
 use super::Attributes;
@@ -20,9 +20,16 @@ pub(super) struct Spec {
     pub user: String,
     pub uid: String,
     pub groups: Option<Vec<String>>,
-    pub extra: Option<BTreeMap<String, Vec<String>>>,
+    #[serde(deserialize_with = "extra")]
+    pub extra: BTreeMap<String, Vec<String>>,
     resource_attributes: Option<ResourceAttributes>,
     non_resource_attributes: Option<NonResourceAttributes>,
+}
+
+/// A missing list of values is an empty one.
+fn extra<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Vec<String>>, D::Error> {
+    let extra = Option::<BTreeMap<String, Option<Vec<String>>>>::deserialize(from)?.unwrap_or_default();
+    Ok(extra.into_iter().map(|(key, values)| (key, values.unwrap_or_default())).collect())
 }
 
 #[derive(Deserialize, Default)]

@@ -53,7 +53,7 @@ impl Authorizer {
                 name: spec.user.clone(),
                 uid: spec.uid.clone(),
                 groups: spec.groups.clone().unwrap_or_default(),
-                extra: spec.extra.clone().unwrap_or_default(),
+                extra: spec.extra.clone(),
             };
             &of_spec
         };

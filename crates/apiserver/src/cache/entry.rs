@@ -34,6 +34,8 @@ pub struct Entry {
     shown: Mutex<Option<(u64, Arc<Entry>)>>,
     /// What [`Entry::parsed`] made of this version, if anybody asked.
     parsed: OnceLock<Arc<dyn Any + Send + Sync>>,
+    /// Whether this stands for an object that cannot be read.
+    is_unreadable: bool,
     /// Length of the object's protobuf message, once somebody asked for it; 0 before.
     message_length: AtomicU32,
 }
@@ -45,6 +47,20 @@ pub struct Selectable {
     pub labels: BTreeMap<String, String>,
     /// Values of [`Kind::fields`], in its order.
     pub fields: Vec<String>,
+}
+
+/// How the metadata of a value begins that stands for one that cannot be read. No object's does: no field has
+/// such a name.
+const UNREADABLE: &[u8] = b"\"\\u0000unreadable\":";
+
+/// A value that stands for one that cannot be read.
+pub fn unreadable(key: &str, why: &str) -> Bytes {
+    let why = format!("unable to transform key {key:?}: {why}");
+    let mut value = STORED_START.as_bytes().to_vec();
+    value.extend_from_slice(UNREADABLE);
+    value.extend_from_slice(Value::from(why).to_string().as_bytes());
+    value.extend_from_slice(b"}}");
+    value.into()
 }
 
 /// `{"kind":"Pod","apiVersion":"v1",`: what goes before the stored fields.
@@ -106,6 +122,7 @@ impl Entry {
             selectable: OnceLock::new(),
             shown: Mutex::new(None),
             parsed: OnceLock::new(),
+            is_unreadable: rest.starts_with(UNREADABLE),
             message_length: AtomicU32::new(0),
         }
     }
@@ -156,6 +173,24 @@ impl Entry {
         self.bytes.len() + self.key.len() + 128
     }
 
+    /// Whether the object cannot be read.
+    pub fn is_unreadable(&self) -> bool {
+        self.is_unreadable
+    }
+
+    /// Why the object cannot be read, if it cannot.
+    ///
+    /// # Errors
+    /// 500.
+    pub fn check_readable(&self) -> Result<(), ApiError> {
+        if !self.is_unreadable {
+            return Ok(());
+        }
+        let Some(why) = self.after_version().strip_prefix(UNREADABLE) else { return Ok(()) };
+        let why = why.strip_suffix(b"}}").unwrap_or(why);
+        Err(ApiError::internal(serde_json::from_slice::<String>(why).unwrap_or_default()))
+    }
+
     /// The object as a tree, to be shown or looked at.
     pub fn to_value(&self) -> Value {
         self.try_value().unwrap_or_else(|_| Value::default())
@@ -166,6 +201,7 @@ impl Entry {
     /// # Errors
     /// 500 when the stored bytes cannot be read.
     pub fn try_value(&self) -> Result<Value, ApiError> {
+        self.check_readable()?;
         serde_json::from_slice(&self.bytes).map_err(|error| {
             tracing::error!(%error, key = &*self.key, "a stored object cannot be read");
             ApiError::internal(format!("the stored object cannot be read: {error}"))
@@ -304,5 +340,12 @@ mod tests {
         assert!(!custom.is_stored_as(br#"{"apiVersion":"g/v2","metadata":{"name":"b"},"spec":{}}"#));
         assert_eq!(custom.at_revision(18).stored_version(), "g/v1");
         assert_eq!((entry.name(), entry.namespace()), ("b", "a"));
+        assert!(entry.check_readable().is_ok());
+        let stored = unreadable("/registry/secrets/a/b", "no \"key\"");
+        let broken = Entry::new("/registry/secrets/a/b".into(), &type_prefix("Secret", "v1"), &stored, 3);
+        assert_eq!(
+            broken.try_value().unwrap_err().message,
+            "Internal error occurred: unable to transform key \"/registry/secrets/a/b\": no \"key\""
+        );
     }
 }

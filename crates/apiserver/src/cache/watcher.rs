@@ -54,7 +54,7 @@ impl Filter {
 
     /// Whether an object of the cache is selected; `kind` is the stored version's row.
     pub fn matches(&self, entry: &Entry, kind: &Kind) -> bool {
-        if !entry.key.starts_with(&self.prefix) {
+        if !entry.key.starts_with(&self.prefix) || entry.is_unreadable() {
             return false;
         }
         if self.is_trivial() {

@@ -59,6 +59,7 @@ struct Provider {
     identity: Option<Identity>,
     aesgcm: Option<Keys>,
     aescbc: Option<Keys>,
+    secretbox: Option<Keys>,
 }
 
 #[derive(Deserialize)]
@@ -161,14 +162,15 @@ impl FileRule {
 impl Provider {
     fn add(self, transformers: &mut Vec<Transformer>) -> Result<(), String> {
         type Make = fn(&str, &[u8]) -> Result<Transformer, String>;
-        let (keys, make): (Keys, Make) = match (self.identity, self.aesgcm, self.aescbc) {
-            (Some(Identity {}), None, None) => {
+        let (keys, make): (Keys, Make) = match (self.identity, self.aesgcm, self.aescbc, self.secretbox) {
+            (Some(Identity {}), None, None, None) => {
                 transformers.push(Transformer::Identity);
                 return Ok(());
             }
-            (None, Some(keys), None) => (keys, Transformer::gcm),
-            (None, None, Some(keys)) => (keys, Transformer::cbc),
-            _ => return Err("exactly one of identity, aesgcm and aescbc is needed".to_owned()),
+            (None, Some(keys), None, None) => (keys, Transformer::gcm),
+            (None, None, Some(keys), None) => (keys, Transformer::cbc),
+            (None, None, None, Some(keys)) => (keys, Transformer::secretbox),
+            _ => return Err("exactly one of identity, aesgcm, aescbc and secretbox is needed".to_owned()),
         };
         if keys.keys.is_empty() {
             return Err("keys: at least one is needed".to_owned());

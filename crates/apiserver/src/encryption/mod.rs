@@ -10,6 +10,7 @@ mod transform;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -42,12 +43,17 @@ struct Shared {
     config: EncryptionConfig,
     /// Keys whose values an older key has written.
     stale: Mutex<BTreeSet<Arc<str>>>,
+    /// Whether a value was ever met that cannot be read.
+    unreadable: AtomicBool,
 }
 
 impl Encrypted {
     /// Encrypts what `config` says, on its way to `store`.
     pub fn new(store: Arc<dyn Store>, config: EncryptionConfig) -> Self {
-        Self { store, shared: Arc::new(Shared { config, stale: Mutex::default() }) }
+        Self {
+            store,
+            shared: Arc::new(Shared { config, stale: Mutex::default(), unreadable: AtomicBool::default() }),
+        }
     }
 
     /// Tells which values an older key has written.
@@ -64,6 +70,11 @@ impl Staleness {
     /// Whether the object at `key` is to be written again even if it does not change.
     pub fn is_stale(&self, key: &str) -> bool {
         self.0.stale().contains(key)
+    }
+
+    /// Whether some values cannot be read: then it is worth looking for them.
+    pub fn has_unreadable(&self) -> bool {
+        self.0.unreadable.load(Ordering::Relaxed)
     }
 }
 
@@ -96,18 +107,29 @@ impl Shared {
         }
     }
 
-    fn open_event(&self, event: &mut Event) -> Result<(), StoreError> {
+    /// Makes a value readable, or into one that says why it is not: one broken object must not keep all others
+    /// from being read.
+    fn open_or_mark(&self, kv: &mut KeyValue) {
+        if let Err(StoreError::Io(error)) = self.open(kv) {
+            tracing::error!(%error, "a stored object cannot be decrypted");
+            let why = error.to_string();
+            let why = why.strip_prefix(&format!("{}: ", kv.key)).unwrap_or(&why);
+            self.unreadable.store(true, Ordering::Relaxed);
+            kv.value = crate::cache::unreadable(&kv.key, why);
+        }
+    }
+
+    fn open_event(&self, event: &mut Event) {
         // A put makes the value as new as the key that wrote it.
         self.stale_no_more(&event.kv.key);
         if let Some(previous) = &mut event.previous {
-            self.open(previous)?;
+            self.open_or_mark(previous);
             self.stale_no_more(&event.kv.key);
         }
-        self.open(&mut event.kv)?;
+        self.open_or_mark(&mut event.kv);
         if event.kind == store::EventKind::Delete {
             self.stale_no_more(&event.kv.key);
         }
-        Ok(())
     }
 
     fn stale_no_more(&self, key: &str) {
@@ -132,14 +154,14 @@ impl Store for Encrypted {
         match self.store.commit(write).await {
             Ok(mut committed) => {
                 if let Some(previous) = &mut committed.previous {
-                    self.shared.open(previous)?;
+                    self.shared.open_or_mark(previous);
                 }
                 self.shared.stale_no_more(&key);
                 Ok(committed)
             }
             Err(StoreError::Conflict { mut current }) => {
                 if let Some(current) = &mut current {
-                    self.shared.open(current)?;
+                    self.shared.open_or_mark(current);
                 }
                 Err(StoreError::Conflict { current })
             }
@@ -164,7 +186,7 @@ impl Store for Encrypted {
     ) -> Result<Range, StoreError> {
         let mut range = self.store.range(prefix, start_after, limit, at).await?;
         for kv in &mut range.kvs {
-            self.shared.open(kv)?;
+            self.shared.open_or_mark(kv);
         }
         Ok(range)
     }
@@ -175,7 +197,7 @@ impl Store for Encrypted {
         let open = move |batch: Result<WatchBatch, StoreError>| {
             let mut batch = batch?;
             for event in &mut batch.events {
-                shared.open_event(event)?;
+                shared.open_event(event);
             }
             Ok(batch)
         };
@@ -229,7 +251,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn values_are_encrypted_below_and_plain_above() {
-        for (kind, prefix) in [("aesgcm", "k8s:enc:aesgcm:v1:x:"), ("aescbc", "k8s:enc:aescbc:v1:x:")] {
+        for (kind, prefix) in [
+            ("aesgcm", "k8s:enc:aesgcm:v1:x:"),
+            ("aescbc", "k8s:enc:aescbc:v1:x:"),
+            ("secretbox", "k8s:enc:secretbox:v1:x:"),
+        ] {
             let memory = Arc::new(Memory::new());
             let store = Encrypted::new(memory.clone(), config(&aes(kind, &["x"])));
             let mut watch = store.watch("/registry/", 0).unwrap();
@@ -254,6 +280,20 @@ mod tests {
         let raw = memory.get(KEY).await.unwrap().unwrap().value;
         memory.commit(Write::put("/registry/secrets/a/c", Compare::Any, raw)).await.unwrap();
         assert!(store.get("/registry/secrets/a/c").await.is_err());
+        // All others can be listed all the same.
+        let all = store.range("/registry/", None, 0, None).await.unwrap().kvs;
+        assert_eq!(all[0].value, "plain");
+        assert!(String::from_utf8_lossy(&all[1].value).contains("cipher: message authentication failed"));
+    }
+
+    #[test]
+    fn boxes_have_the_lengths_of_nacl() {
+        let key: Vec<u8> = (0..32).collect();
+        let transformer = transform::Transformer::secretbox("x", &key).unwrap();
+        let sealed = transform::seal(&[transformer], KEY, &Bytes::from_static(b"value")).unwrap();
+        let again = [transform::Transformer::secretbox("x", &key).unwrap()];
+        assert_eq!(transform::open(&again, KEY, &sealed).unwrap().value.unwrap(), "value");
+        assert_eq!(sealed.len(), "k8s:enc:secretbox:v1:x:".len() + 24 + 16 + 5);
     }
 
     #[tokio::test(start_paused = true)]

@@ -7,8 +7,14 @@ use aws_lc_rs::cipher::{
 };
 use aws_lc_rs::iv::FixedLength;
 use bytes::Bytes;
+use crypto_secretbox::XSalsa20Poly1305;
+use crypto_secretbox::aead::{Aead, KeyInit};
 
 use super::Opened;
+
+const SECRETBOX_NONCE_BYTES: usize = 24;
+/// The length of the tag that proves that a value was not changed.
+const SECRETBOX_TAG_BYTES: usize = 16;
 
 /// Every encrypted value begins so, and no object does.
 pub(super) const PREFIX: &[u8] = b"k8s:enc:";
@@ -31,6 +37,13 @@ pub(super) enum Transformer {
         /// The key's bytes.
         key: Vec<u8>,
     },
+    /// XSalsa20 and Poly1305, as NaCl has them.
+    Secretbox {
+        /// `k8s:enc:secretbox:v1:<name>:`
+        prefix: String,
+        /// The key.
+        key: Box<XSalsa20Poly1305>,
+    },
 }
 
 impl Transformer {
@@ -51,10 +64,17 @@ impl Transformer {
         Ok(Self::Cbc { prefix: format!("k8s:enc:aescbc:v1:{name}:"), key: key.to_owned() })
     }
 
+    /// Secretbox with a key of 32 bytes.
+    pub fn secretbox(name: &str, key: &[u8]) -> Result<Self, String> {
+        let key = XSalsa20Poly1305::new_from_slice(key)
+            .map_err(|_| format!("a key of {} bytes; 32 are needed", key.len()))?;
+        Ok(Self::Secretbox { prefix: format!("k8s:enc:secretbox:v1:{name}:"), key: Box::new(key) })
+    }
+
     fn prefix(&self) -> &str {
         match self {
             Self::Identity => "",
-            Self::Gcm { prefix, .. } | Self::Cbc { prefix, .. } => prefix,
+            Self::Gcm { prefix, .. } | Self::Cbc { prefix, .. } | Self::Secretbox { prefix, .. } => prefix,
         }
     }
 
@@ -75,29 +95,53 @@ impl Transformer {
                 };
                 Ok([prefix.as_bytes(), iv.as_ref(), &sealed].concat().into())
             }
+            Self::Secretbox { prefix, key } => {
+                let nonce =
+                    super::new_key::<SECRETBOX_NONCE_BYTES>().map_err(|_| aws_lc_rs::error::Unspecified)?;
+                let sealed =
+                    key.encrypt(&nonce.into(), value.as_ref()).map_err(|_| aws_lc_rs::error::Unspecified)?;
+                Ok([prefix.as_bytes(), &nonce, &sealed].concat().into())
+            }
         }
     }
 
-    /// `stored` without its prefix.
-    fn open(&self, key_path: &str, stored: &[u8]) -> Option<Bytes> {
+    /// `stored` without its prefix, or why not in upstream's words.
+    fn open(&self, key_path: &str, stored: &[u8]) -> Result<Bytes, &'static str> {
+        const SHORT: &str = "the stored data was shorter than the required size";
         match self {
-            Self::Identity => None,
+            Self::Identity => Err("identity transformer tried to read encrypted data"),
             Self::Gcm { key, .. } => {
-                let (nonce, sealed) = stored.split_at_checked(NONCE_LEN)?;
-                let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+                const FAILED: &str = "cipher: message authentication failed";
+                let (nonce, sealed) = stored.split_at_checked(NONCE_LEN).ok_or(SHORT)?;
+                let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| FAILED)?;
                 let mut value = sealed.to_vec();
-                let length = key.open_in_place(nonce, Aad::from(key_path.as_bytes()), &mut value).ok()?.len();
+                let opened = key.open_in_place(nonce, Aad::from(key_path.as_bytes()), &mut value);
+                let length = opened.map_err(|_| FAILED)?.len();
                 value.truncate(length);
-                Some(value.into())
+                Ok(value.into())
             }
             Self::Cbc { key, .. } => {
-                let (iv, sealed) = stored.split_at_checked(16)?;
-                let iv = FixedLength::<16>::try_from(iv).ok()?;
-                let decrypting = PaddedBlockDecryptingKey::cbc_pkcs7(cbc_key(key).ok()?).ok()?;
+                const FAILED: &str = "invalid padding on input";
+                let (iv, sealed) = stored.split_at_checked(16).ok_or(SHORT)?;
+                if sealed.len() % 16 != 0 {
+                    return Err("the stored data is not a multiple of the block size");
+                }
+                let iv = FixedLength::<16>::try_from(iv).map_err(|_| SHORT)?;
+                let cipher = cbc_key(key).and_then(PaddedBlockDecryptingKey::cbc_pkcs7);
+                let cipher = cipher.map_err(|_| FAILED)?;
                 let mut value = sealed.to_vec();
-                let length = decrypting.decrypt(&mut value, DecryptionContext::Iv128(iv)).ok()?.len();
+                let opened = cipher.decrypt(&mut value, DecryptionContext::Iv128(iv));
+                let length = opened.map_err(|_| FAILED)?.len();
                 value.truncate(length);
-                Some(value.into())
+                Ok(value.into())
+            }
+            Self::Secretbox { key, .. } => {
+                if stored.len() < SECRETBOX_NONCE_BYTES + SECRETBOX_TAG_BYTES {
+                    return Err(SHORT);
+                }
+                let (nonce, sealed) = stored.split_first_chunk::<SECRETBOX_NONCE_BYTES>().ok_or(SHORT)?;
+                let opened = key.decrypt(nonce.into(), sealed);
+                opened.map(Bytes::from).map_err(|_| "output array was not large enough for encryption")
             }
         }
     }
@@ -119,30 +163,31 @@ pub(super) fn seal(transformers: &[Transformer], key_path: &str, value: &Bytes) 
     first.seal(key_path, value).map_err(|_| "the value cannot be encrypted".to_owned())
 }
 
+const NO_PREFIX: &str = "no matching prefix found";
+
 /// The value in a stored form, by whichever transformer wrote it.
 pub(super) fn open(transformers: &[Transformer], key_path: &str, stored: &Bytes) -> Result<Opened, String> {
     if !stored.starts_with(PREFIX) {
         // Written before encryption was configured. Only with the identity provider is that acceptable.
         let place = transformers.iter().position(|transformer| matches!(transformer, Transformer::Identity));
-        let Some(place) = place else {
-            return Err("the value is not encrypted, and the identity provider is not configured".to_owned());
-        };
+        let Some(place) = place else { return Err(NO_PREFIX.to_owned()) };
         return Ok(Opened { value: None, stale: place > 0 });
     }
-    let mut tried = false;
+    let mut errors: Vec<&str> = Vec::new();
     for (index, transformer) in transformers.iter().enumerate() {
         let prefix = transformer.prefix().as_bytes();
         let Some(sealed) = (!prefix.is_empty()).then(|| stored.strip_prefix(prefix)).flatten() else {
             continue;
         };
-        tried = true;
-        if let Some(value) = transformer.open(key_path, sealed) {
-            return Ok(Opened { value: Some(value), stale: index > 0 });
+        match transformer.open(key_path, sealed) {
+            Ok(value) => return Ok(Opened { value: Some(value), stale: index > 0 }),
+            Err(error) if errors.contains(&error) => {}
+            Err(error) => errors.push(error),
         }
     }
-    Err(if tried {
-        "the value cannot be decrypted: it was changed, or belongs to another key".to_owned()
-    } else {
-        "no matching key was found for the encrypted value".to_owned()
+    Err(match errors.as_slice() {
+        [] => NO_PREFIX.to_owned(),
+        [one] => (*one).to_owned(),
+        all => format!("[{}]", all.join(", ")),
     })
 }

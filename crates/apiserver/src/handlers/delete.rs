@@ -47,22 +47,11 @@ impl DeleteOptions {
         let mut options = Self {
             grace_period_seconds: call.query.integer("gracePeriodSeconds")?,
             orphan_dependents: call.query.optional_flag("orphanDependents"),
-            propagation_policy: call
-                .query
-                .get("propagationPolicy")
-                .filter(|v| !v.is_empty())
-                .map(str::to_owned),
+            propagation_policy: call.query.get("propagationPolicy").map(str::to_owned),
             ..Self::default()
         };
         if !call.body.is_empty() {
-            let body = codec::parse(&call.body, &call.headers)?;
-            let kind = body["kind"].as_str().unwrap_or("DeleteOptions");
-            if kind != "DeleteOptions" && !kind.is_empty() {
-                return Err(ApiError::bad_request(format!(
-                    "no kind {kind:?} is registered for version {:?} in scheme \"k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27\"",
-                    body["apiVersion"].as_str().unwrap_or_default()
-                )));
-            }
+            let body = decode_options(call)?;
             options = Self::from_body(&body)?;
             dry_run = body["dryRun"]
                 .as_array()
@@ -81,16 +70,9 @@ impl DeleteOptions {
     }
 
     pub fn from_body(body: &Value) -> Result<Self, ApiError> {
-        let grace = &body["gracePeriodSeconds"];
-        if !grace.is_null() && !grace.is_i64() {
-            return Err(ApiError::bad_request(format!(
-                "json: cannot unmarshal {} into Go struct field DeleteOptions.gracePeriodSeconds of type int64",
-                if grace.is_string() { "string" } else { "value" }
-            )));
-        }
         let text = |value: &Value| value.as_str().map(str::to_owned);
         Ok(Self {
-            grace_period_seconds: grace.as_i64(),
+            grace_period_seconds: body["gracePeriodSeconds"].as_i64(),
             uid: text(&body["preconditions"]["uid"]),
             resource_version: text(&body["preconditions"]["resourceVersion"]),
             orphan_dependents: body["orphanDependents"].as_bool(),
@@ -145,6 +127,34 @@ impl DeleteOptions {
         }
         if errors.is_empty() { Ok(()) } else { Err(invalid_options("DeleteOptions", &errors)) }
     }
+}
+
+/// The body as DeleteOptions. Fields that they do not have are ignored.
+fn decode_options(call: &Call) -> Result<Value, ApiError> {
+    const SCHEME: &str = "k8s.io/apimachinery/pkg/apis/meta/internalversion/scheme/register.go:27";
+    let body = codec::parse(&call.body, &call.headers)?;
+    if !body.is_object() && !body.is_null() {
+        let given = schema::gotext::kind(&body);
+        return Err(ApiError::bad_request(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {given} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}"
+        )));
+    }
+    let kind = body["kind"].as_str().unwrap_or_default();
+    if !matches!(kind, "" | "DeleteOptions") {
+        let version = body["apiVersion"].as_str().filter(|version| !version.is_empty());
+        let version = schema::gotext::quote(version.unwrap_or("meta.k8s.io/v1"));
+        let kind = schema::gotext::quote(kind);
+        let why = format!("no kind {kind} is registered for version {version} in scheme \"{SCHEME}\"");
+        return Err(ApiError::bad_request(why));
+    }
+    let Some(ty) = schema::types::of_kind("meta.k8s.io", "v1", "DeleteOptions") else { return Ok(body) };
+    let options = schema::decode::decode_value(body, ty, schema::decode::Strictness::Ignore)
+        .map(|decoded| decoded.value)
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    if let Some(record) = &call.audit {
+        record.delete_options(&options);
+    }
+    Ok(options)
 }
 
 /// What a delete left behind.

@@ -24,5 +24,6 @@ pub(crate) async fn get(call: &Call) -> Result<Response<Body>, ApiError> {
     let entry = resource
         .get(&call.kind.key(&call.info.namespace, &call.info.name))
         .ok_or_else(|| call.not_found())?;
+    entry.check_readable()?;
     Ok(call.respond_entry(StatusCode::OK, &*call.shown(&entry).await?))
 }

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use base64::{Engine, alphabet};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use schema::types::{self, Type};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Value, json};
 use store::{Revision, StoreError};
 
@@ -27,7 +27,7 @@ use crate::tables;
 const CHUNK_BYTES: usize = 128 << 10;
 
 /// Where a list goes on, as upstream encodes it.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize)]
 struct Continue {
     v: String,
     rv: i64,
@@ -243,33 +243,51 @@ fn token(call: &Call, rv: i64, last: &str) -> String {
     let base = list_prefix(call);
     let start = last.strip_prefix(base.as_str()).unwrap_or(last);
     let token = Continue { v: "meta.k8s.io/v1".to_owned(), rv, start: format!("/{start}\0") };
-    URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
+    TOKEN.encode(serde_json::to_vec(&token).unwrap_or_default())
 }
 
 fn list_prefix(call: &Call) -> String {
     call.kind.prefix(Some(call.info.namespace.as_str()).filter(|namespace| !namespace.is_empty()))
 }
 
-fn parse_continue(call: &Call, token: &str) -> Result<(i64, String), ApiError> {
-    let bad = |why: String| ApiError::bad_request(format!("continue key is not valid: {why}"));
-    let bytes =
-        URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|error| bad(error.to_string()))?;
-    let token: Continue = serde_json::from_slice(&bytes).map_err(|error| bad(error.to_string()))?;
-    if token.v != "meta.k8s.io/v1" {
-        return Err(bad(format!("server does not recognize this encoded version {:?}", token.v)));
+pub(crate) fn parse_continue(call: &Call, token: &str) -> Result<(i64, String), ApiError> {
+    let bad = |why: String| {
+        ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+    };
+    let bytes = TOKEN.decode(token).map_err(|error| {
+        let at = match error {
+            base64::DecodeError::InvalidByte(at, _) => at,
+            _ => token.len() / 4 * 4,
+        };
+        bad(format!("illegal base64 data at input byte {at}"))
+    })?;
+    let token = schema::decode::json_to_value(&bytes).map_err(|error| bad(error.to_string()))?;
+    let (version, revision) = (token["v"].as_str().unwrap_or_default(), token["rv"].as_i64().unwrap_or(0));
+    if version != "meta.k8s.io/v1" {
+        return Err(bad(format!("server does not recognize this encoded version {version}")));
     }
-    if token.rv == 0 {
+    if revision == 0 {
         return Err(bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)".to_owned()));
     }
-    let start = token.start.strip_prefix('/').unwrap_or(&token.start);
-    if start.is_empty() {
+    let given = token["start"].as_str().unwrap_or_default();
+    if given.is_empty() {
         return Err(bad("encoded start key empty (version meta.k8s.io/v1)".to_owned()));
     }
-    if start.split('/').any(|segment| segment == "..") {
-        return Err(bad(token.start));
+    let start = given.strip_prefix('/').unwrap_or(given);
+    if start.split('/').any(|segment| matches!(segment, "" | "." | "..")) {
+        return Err(ApiError::bad_request(format!("invalid continue token: {given}")));
     }
-    Ok((token.rv, format!("{}{}", list_prefix(call), start.trim_end_matches('\0'))))
+    Ok((revision, format!("{}{}", list_prefix(call), start.trim_end_matches('\0'))))
 }
+
+/// Tokens are written without padding, and read as Go reads them.
+const TOKEN: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
+);
 
 fn list_metadata(page: &Page) -> Value {
     let mut metadata = json!({"resourceVersion": page.revision.to_string()});

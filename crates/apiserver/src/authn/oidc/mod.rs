@@ -1,8 +1,8 @@
 //! Users whom an OpenID Connect provider vouches for, by ID tokens.
 //!
-//! After `k8s.io/apiserver/plugin/pkg/authenticator/token/oidc`. Claims are mapped by name; expressions in
-//! CEL are refused when the configuration is read.
+//! After `k8s.io/apiserver/plugin/pkg/authenticator/token/oidc`. Claims are mapped by name or by expressions.
 
+mod expressions;
 mod fetch;
 mod keys;
 
@@ -11,6 +11,8 @@ use serde_json::{Map, Value};
 
 use super::claims::LEEWAY_SECONDS;
 use keys::KeySet;
+
+pub use expressions::{Expressions, Rule};
 
 /// Tokens that are not valid before a time may be shown a little earlier, as go-oidc has it.
 const NOT_BEFORE_LEEWAY_SECONDS: i64 = 5 * LEEWAY_SECONDS;
@@ -43,6 +45,8 @@ pub struct Options {
     pub uid_claim: String,
     /// Claims that must have these values.
     pub required_claims: Vec<(String, String)>,
+    /// What CEL makes of the claims.
+    pub expressions: Expressions,
     /// Algorithms by which tokens may be signed; RS256 if empty.
     pub signing_algorithms: Vec<String>,
 }
@@ -68,16 +72,28 @@ impl Options {
         if self.audiences.iter().all(String::is_empty) {
             return Err("issuer.audiences: at least one is needed".to_owned());
         }
-        if self.username.claim.is_empty() {
-            return Err("claimMappings.username.claim: is needed".to_owned());
+        match (self.username.claim.is_empty(), self.expressions.username.is_empty()) {
+            (true, true) => {
+                return Err(
+                    "claimMappings.username: Required value: claim or expression is required".to_owned()
+                );
+            }
+            (false, false) => {
+                return Err(
+                    "claimMappings.username: Invalid value: \"\": claim and expression can't both be set"
+                        .to_owned(),
+                );
+            }
+            _ => {}
         }
-        Ok(())
+        self.expressions.compile().map(|_| ())
     }
 }
 
 /// A provider, asked for its keys when the first of its tokens comes.
 pub(crate) struct Provider {
     options: Options,
+    compiled: expressions::Compiled,
     keys: KeySet,
 }
 
@@ -86,7 +102,8 @@ impl Provider {
     pub fn new(options: Options) -> Result<Self, String> {
         options.check()?;
         let keys = KeySet::new(&options)?;
-        Ok(Self { options, keys })
+        let compiled = options.expressions.compile()?;
+        Ok(Self { options, compiled, keys })
     }
 
     /// The `iss` of its tokens.
@@ -101,9 +118,43 @@ impl Provider {
     }
 
     fn user(&self, claims: &Map<String, Value>, now: i64) -> Result<UserInfo, String> {
-        self.check_claims(claims, now)?;
+        self.check_token(claims, now)?;
+        let (shown, mut budget) = (expressions::shown(claims), expressions::budget());
+        let name = match self.compiled.username(&shown, &mut budget) {
+            Some(name) => name?,
+            None => self.name(claims)?,
+        };
         let options = &self.options;
-        let claim = &options.username.claim;
+        let mut user = UserInfo { name, ..UserInfo::default() };
+        user.groups = match claims.get(&options.groups.claim).filter(|_| !options.groups.claim.is_empty()) {
+            Some(groups) => {
+                let groups = texts(groups).ok_or_else(|| {
+                    format!("oidc: parse groups claim {:?}: not a list of strings", options.groups.claim)
+                })?;
+                groups.iter().map(|group| format!("{}{group}", options.groups.prefix)).collect()
+            }
+            None => self.compiled.groups(&shown, &mut budget)?,
+        };
+        user.uid = match options.uid_claim.as_str() {
+            "" => self.compiled.uid(&shown, &mut budget)?,
+            claim => {
+                text(claims, claim).map_err(|error| format!("oidc: parse uid claim {claim:?}: {error}"))?
+            }
+        };
+        if let Some(id) = claims.get("jti").and_then(Value::as_str).filter(|id| !id.is_empty()) {
+            let key = "authentication.kubernetes.io/credential-id".to_owned();
+            user.extra.insert(key, vec![format!("JTI={id}")]);
+        }
+        self.compiled.extra(&shown, &mut budget, &mut user)?;
+        self.check_required(claims)?;
+        self.compiled.check_claims(&shown, &mut budget)?;
+        self.compiled.check_user(&user, &mut budget)?;
+        Ok(user)
+    }
+
+    /// The user name by claim and prefix.
+    fn name(&self, claims: &Map<String, Value>) -> Result<String, String> {
+        let PrefixedClaim { claim, prefix } = &self.options.username;
         let name =
             text(claims, claim).map_err(|error| format!("oidc: parse username claims {claim:?}: {error}"))?;
         if claim == "email" {
@@ -116,28 +167,10 @@ impl Provider {
         if name.is_empty() {
             return Err("oidc: the username claim is empty".to_owned());
         }
-        let mut user = UserInfo { name: format!("{}{name}", options.username.prefix), ..UserInfo::default() };
-        if !options.groups.claim.is_empty()
-            && let Some(groups) = claims.get(&options.groups.claim)
-        {
-            let groups = texts(groups).ok_or_else(|| {
-                format!("oidc: parse groups claim {:?}: not a list of strings", options.groups.claim)
-            })?;
-            user.groups = groups.iter().map(|group| format!("{}{group}", options.groups.prefix)).collect();
-        }
-        if !options.uid_claim.is_empty() {
-            let claim = &options.uid_claim;
-            user.uid =
-                text(claims, claim).map_err(|error| format!("oidc: error evaluating uid claim: {error}"))?;
-        }
-        if let Some(id) = claims.get("jti").and_then(Value::as_str).filter(|id| !id.is_empty()) {
-            let key = "authentication.kubernetes.io/credential-id".to_owned();
-            user.extra.insert(key, vec![format!("JTI={id}")]);
-        }
-        Ok(user)
+        Ok(format!("{prefix}{name}"))
     }
 
-    fn check_claims(&self, claims: &Map<String, Value>, now: i64) -> Result<(), String> {
+    fn check_token(&self, claims: &Map<String, Value>, now: i64) -> Result<(), String> {
         let refuse = |why: &str| Err(format!("oidc: verify token: oidc: {why}"));
         if claims.get("iss").and_then(Value::as_str) != Some(self.options.issuer_url.as_str()) {
             return refuse("id token issued by a different provider");
@@ -155,9 +188,15 @@ impl Provider {
         if time("nbf").is_some_and(|start| ((now + NOT_BEFORE_LEEWAY_SECONDS) as f64) < start) {
             return refuse("current time before the nbf (not before) time");
         }
+        Ok(())
+    }
+
+    fn check_required(&self, claims: &Map<String, Value>) -> Result<(), String> {
         for (claim, wanted) in &self.options.required_claims {
-            let got =
-                text(claims, claim).map_err(|error| format!("oidc: required claim {claim}: {error}"))?;
+            if !claims.contains_key(claim) {
+                return Err(format!("oidc: required claim {claim} not present in ID token"));
+            }
+            let got = text(claims, claim).map_err(|error| format!("oidc: parse claim {claim}: {error}"))?;
             if got != *wanted {
                 return Err(format!(
                     "oidc: required claim {claim} value does not match. Got = {got}, want = {wanted}"
