@@ -60,5 +60,5 @@ pub use authn::{
 };
 pub use body::{Body, BoxError};
 pub use request_info::RequestInfo;
-pub use serve::serve;
+pub use serve::{listen, serve};
 pub use server::{ApiServer, Config, KubeletAccess, StartError};

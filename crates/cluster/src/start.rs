@@ -13,7 +13,6 @@ use k8s_openapi::api::core::v1::{Node, ServiceAccount};
 use kube::api::Api;
 use simnodes::SimNodes;
 use store_embedded::Embedded;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -120,8 +119,7 @@ pub async fn start(options: Options, report: impl FnMut(&Stage)) -> Result<Clust
     }
     let tokens = read_tokens(&options)?;
     // Claim the address first: the likeliest mistake should cost no time and change nothing.
-    let listener = TcpListener::bind(options.listen)
-        .await
+    let listener = apiserver::listen(options.listen)
         .map_err(|cause| StartError::Listen { address: options.listen, cause })?;
     let address =
         listener.local_addr().map_err(|cause| StartError::Listen { address: options.listen, cause })?;

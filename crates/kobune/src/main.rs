@@ -27,7 +27,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// Lets the process have as many open files as it is allowed to, as Go programs do: shells give 1,024, and each
+/// client's connection is one.
+fn raise_open_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where that is refused, connections beyond the old limit are.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
 fn run(args: Args) -> anyhow::Result<ExitCode> {
+    raise_open_files();
     // Before any thread exists: detaching forks the process.
     if let Command::Up(up) = &args.command
         && up.detach

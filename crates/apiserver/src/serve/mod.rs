@@ -10,6 +10,7 @@ pub(crate) mod server_name;
 mod stall;
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +21,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
@@ -50,12 +51,27 @@ const RESET_STREAMS_MAX: usize = 50;
 const CONNECTIONS_MAX: usize = 20_000;
 /// Connections beyond that which are told so; all others are just closed.
 const REFUSALS_MAX: usize = 64;
+/// Connections that wait to be accepted; Linux takes 4,096 at most unless told otherwise, as does Go.
+const BACKLOG: u32 = 4096;
 
 /// One builder for each protocol: which one a client speaks is agreed on in the handshake, so that nobody
 /// needs to wait for its first bytes to find out.
 struct Builders {
     http1: Builder<TokioExecutor>,
     http2: Builder<TokioExecutor>,
+}
+
+/// Listens at `address`. A crowd may come at once: a client whose connection finds no room in the queue before
+/// [`serve`] takes it believes itself connected, and waits for nothing.
+///
+/// # Errors
+/// When the address cannot be had.
+pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A server that comes back finds the connections of its predecessor in TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Accepts connections until `shutdown` is done, then lets open requests finish for a moment.

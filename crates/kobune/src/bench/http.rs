@@ -14,11 +14,13 @@ use kube::client::ConfigExt;
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Opens connections to one server.
 #[derive(Clone)]
 pub struct Connector {
     tls: TlsConnector,
+    tls_h2: TlsConnector,
     authority: String,
     host: ServerName<'static>,
 }
@@ -28,19 +30,37 @@ impl Connector {
     pub fn new(config: &kube::Config) -> Result<Self> {
         let mut tls = config.rustls_client_config()?;
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut tls_h2 = tls.clone();
+        tls_h2.alpn_protocols = vec![b"h2".to_vec()];
         let authority = config.cluster_url.authority().context("the server has an address")?.to_string();
         let host = config.cluster_url.host().unwrap_or("127.0.0.1").to_owned();
-        Ok(Self { tls: TlsConnector::from(Arc::new(tls)), authority, host: ServerName::try_from(host)? })
+        let [tls, tls_h2] = [tls, tls_h2].map(|tls| TlsConnector::from(Arc::new(tls)));
+        Ok(Self { tls, tls_h2, authority, host: ServerName::try_from(host)? })
+    }
+
+    /// Opens a connection before its handshake.
+    pub async fn tcp(&self) -> Result<TcpStream> {
+        let stream = TcpStream::connect(&self.authority).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// Opens a connection that HTTP/1.1 can be spoken on.
+    pub async fn stream(&self) -> Result<TlsStream<TcpStream>> {
+        Ok(self.tls.connect(self.host.clone(), self.tcp().await?).await?)
+    }
+
+    /// Opens a connection that HTTP/2 can be spoken on.
+    pub async fn stream_h2(&self) -> Result<TlsStream<TcpStream>> {
+        Ok(self.tls_h2.connect(self.host.clone(), self.tcp().await?).await?)
     }
 
     /// Opens a connection.
     pub async fn connect(&self) -> Result<Connection> {
-        let stream = TcpStream::connect(&self.authority).await?;
-        stream.set_nodelay(true)?;
-        let stream = self.tls.connect(self.host.clone(), stream).await?;
+        let stream = self.stream().await?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        Ok(Connection { sender, authority: self.authority.clone() })
+        Ok(Connection { sender, authority: self.authority.clone(), accept: "application/json" })
     }
 }
 
@@ -48,6 +68,8 @@ impl Connector {
 pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
     authority: String,
+    /// The media type that answers are asked for in.
+    pub accept: &'static str,
 }
 
 impl Connection {
@@ -65,7 +87,7 @@ impl Connection {
             .uri(path)
             .header("host", &self.authority)
             .header("content-type", content_type)
-            .header("accept", "application/json")
+            .header("accept", self.accept)
             .body(Full::new(body))?;
         self.sender.ready().await?;
         Ok(self.sender.send_request(request).await?)

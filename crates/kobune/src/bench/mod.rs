@@ -3,6 +3,7 @@
 //! Each measurement starts a server of its own, as a separate process on a fresh directory, and
 //! talks to it over TLS like any client.
 
+mod hostile;
 mod http;
 mod objects;
 mod pods;
@@ -60,6 +61,12 @@ enum What {
         #[arg(long, default_value_t = 10_000)]
         objects: usize,
     },
+    /// Clients that misbehave: whether others are served meanwhile, and what memory it costs
+    Hostile {
+        /// Idle watches, each on a connection of its own
+        #[arg(long, default_value_t = 10_000)]
+        watches: usize,
+    },
     /// Pods bound per second, on simulated nodes
     Bind {
         /// Nodes
@@ -91,6 +98,7 @@ pub async fn run(args: Args) -> Result<()> {
             objects::lists(pods, clients, Duration::from_secs(seconds)).await
         }
         What::Watch { watchers, objects } => watch::run(watchers, objects).await,
+        What::Hostile { watches } => hostile::run(watches).await,
         What::Bind { nodes, pods } => pods::bind(nodes, pods).await,
         What::Scale { nodes, pods } => pods::scale(nodes, pods).await,
     }

@@ -138,25 +138,40 @@ pub async fn lists(pods: usize, clients: usize, lists_for: Duration) -> Result<(
     let (took, latencies) = create_all(&connector, 64, pods, PODS, pod).await?;
     print_rate("pod creates", took, &latencies);
 
+    for (form, accept) in [("JSON", "application/json"), ("protobuf", "application/vnd.kubernetes.protobuf")]
+    {
+        let (took, latencies, bytes) = list_for(&connector, clients, lists_for, PODS, accept).await?;
+        print_rate(&format!("{form} lists of {pods} pods"), took, &latencies);
+        println!("                         {:>9.0} MB/s", bytes as f64 / 1e6 / took.as_secs_f64());
+    }
+    println!("memory {:>36.0} MiB", server.memory_mib());
+    Ok(())
+}
+
+/// Lists a collection over `clients` connections until the time is over; also how many bytes came.
+async fn list_for(
+    connector: &Connector,
+    clients: usize,
+    time: Duration,
+    collection: &'static str,
+    accept: &'static str,
+) -> Result<(Duration, Latencies, usize)> {
     let began = Instant::now();
     let mut workers = JoinSet::new();
     for _ in 0..clients {
         let mut connection = connector.connect().await?;
+        connection.accept = accept;
         workers.spawn(async move {
             let (mut latencies, mut bytes) = (Latencies::default(), 0);
-            while began.elapsed() < lists_for {
+            while began.elapsed() < time {
                 let sent = Instant::now();
-                bytes += connection.send(Method::GET, PODS, Bytes::new(), StatusCode::OK).await?;
+                bytes += connection.send(Method::GET, collection, Bytes::new(), StatusCode::OK).await?;
                 latencies.add(sent);
             }
             anyhow::Ok((latencies, bytes))
         });
     }
     let results = workers.join_all().await.into_iter().collect::<Result<Vec<_>>>()?;
-    let (took, bytes) = (began.elapsed(), results.iter().map(|(_, bytes)| bytes).sum::<usize>());
-    let latencies = Latencies::merge(results.into_iter().map(|(latencies, _)| latencies));
-    print_rate(&format!("lists of {pods} pods"), took, &latencies);
-    println!("                         {:>9.0} MB/s", bytes as f64 / 1e6 / took.as_secs_f64());
-    println!("memory {:>36.0} MiB", server.memory_mib());
-    Ok(())
+    let bytes = results.iter().map(|(_, bytes)| bytes).sum();
+    Ok((began.elapsed(), Latencies::merge(results.into_iter().map(|(latencies, _)| latencies)), bytes))
 }
