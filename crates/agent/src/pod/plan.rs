@@ -97,6 +97,7 @@ pub(crate) fn plan(pod: &Pod, observed: &Observed, memory: &Memory, now: UnixNan
     if planner.init(initialized) {
         planner.main();
     }
+    planner.ephemeral();
     Plan { steps: planner.steps, finished: false }
 }
 
@@ -182,6 +183,19 @@ impl Planner<'_> {
         }
     }
 
+    /// Ephemeral containers run once, whatever becomes of the others.
+    fn ephemeral(&mut self) {
+        for container in self.spec.ephemeral_containers.iter().flatten() {
+            match self.observed.latest(&container.name) {
+                None => self.steps.push(Step::Start { name: container.name.clone(), finished: None }),
+                Some(latest) if latest.state == ContainerState::Created => {
+                    self.steps.push(Step::Discard { id: latest.id.clone() });
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
     fn main_one(&mut self, container: &Spec, role: Role, latest: &Container) {
         let name = &container.name;
         match latest.state {
@@ -213,7 +227,13 @@ impl Planner<'_> {
 
     fn stop_all(&mut self) {
         let observed = self.observed;
-        let running = |c: &Spec| observed.attempts(&c.name).find(|l| l.state == ContainerState::Running);
+        let running_named = |name: &str| observed.attempts(name).find(|l| l.state == ContainerState::Running);
+        for container in self.spec.ephemeral_containers.iter().flatten() {
+            if let Some(running) = running_named(&container.name) {
+                self.stop(running, &container.name, Why::PodEnded);
+            }
+        }
+        let running = |c: &Spec| running_named(&c.name);
         let main: Vec<_> = self.spec.containers.iter().filter_map(|c| Some((c, running(c)?))).collect();
         let init: Vec<_> =
             self.spec.init_containers.iter().flatten().filter_map(|c| Some((c, running(c)?))).collect();

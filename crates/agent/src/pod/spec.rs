@@ -1,6 +1,7 @@
 //! Readings of a pod's specification.
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Probe, ResourceRequirements};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -15,6 +16,8 @@ pub(crate) enum Role {
     Sidecar,
     /// One of `spec.containers`.
     Main,
+    /// Added to a running pod to look into it; runs once.
+    Ephemeral,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +60,7 @@ pub(crate) fn restart_policy(spec: &PodSpec, container: &Container, role: Role) 
         },
         (Role::Main, Some(own)) => RestartPolicy::parse(Some(own)),
         (Role::Main, None) => RestartPolicy::of(spec),
+        (Role::Ephemeral, _) => RestartPolicy::Never,
     }
 }
 
@@ -72,6 +76,20 @@ pub(crate) fn containers(spec: &PodSpec) -> impl Iterator<Item = (Role, &Contain
 
 pub(crate) fn find<'a>(spec: &'a PodSpec, name: &str) -> Option<(Role, &'a Container)> {
     containers(spec).find(|(_, c)| c.name == name)
+}
+
+/// Ephemeral containers, in the form of the others.
+pub(crate) fn ephemeral(spec: &PodSpec) -> impl Iterator<Item = Container> {
+    let all = spec.ephemeral_containers.iter().flatten();
+    // The two types have the same fields, but for the container that is looked into.
+    all.filter_map(|container| serde_json::from_value(serde_json::to_value(container).ok()?).ok())
+}
+
+/// A container of any list.
+pub(crate) fn find_any<'a>(spec: &'a PodSpec, name: &str) -> Option<(Role, Cow<'a, Container>)> {
+    let known = find(spec, name).map(|(role, container)| (role, Cow::Borrowed(container)));
+    let named = |container: &Container| container.name == name;
+    known.or_else(|| ephemeral(spec).find(named).map(|container| (Role::Ephemeral, Cow::Owned(container))))
 }
 
 /// Whether the pod uses the machine's network.

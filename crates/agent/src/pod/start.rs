@@ -36,9 +36,10 @@ impl Worker {
         finished: Option<UnixNanos>,
     ) -> Result<Started, crate::Error> {
         let spec = self.pod.spec.clone().unwrap_or_default();
-        let Some((role, container)) = spec::find(&spec, name) else {
+        let Some((role, container)) = spec::find_any(&spec, name) else {
             return Ok(Started::Later(CONFIG_RETRY));
         };
+        let container = container.as_ref();
         let image = match self.image_of(container).await? {
             Presence::Present(image) => image,
             Presence::Absent(wait) => return Ok(Started::Later(wait)),

@@ -48,6 +48,14 @@ pub(crate) fn pod_status(context: &Context<'_>) -> core::PodStatus {
     };
     let init = statuses(|role| role != Role::Main);
     let main = statuses(|role| role == Role::Main);
+    let ephemeral: Vec<core::ContainerStatus> = spec::ephemeral(spec)
+        .map(|container| core::ContainerStatus {
+            // Nobody waits for these.
+            ready: false,
+            started: None,
+            ..container_status(context, spec, Role::Ephemeral, &container)
+        })
+        .collect();
     let (mut phase, mut reason, mut message) = (phase(spec, &init, &main, context.finished), None, None);
     if let Some((why, text)) = context.failure {
         phase = "Failed";
@@ -74,6 +82,7 @@ pub(crate) fn pod_status(context: &Context<'_>) -> core::PodStatus {
         observed_generation: context.pod.metadata.generation,
         init_container_statuses: (!init.is_empty()).then_some(init),
         container_statuses: Some(main),
+        ephemeral_container_statuses: (!ephemeral.is_empty()).then_some(ephemeral),
         ..core::PodStatus::default()
     }
 }
@@ -145,7 +154,8 @@ fn shown_image(container: &core::Container, latest: &Container) -> String {
 
 fn previous_status<'a>(status: &'a core::PodStatus, name: &str) -> Option<&'a core::ContainerStatus> {
     let init = status.init_container_statuses.iter().flatten();
-    init.chain(status.container_statuses.iter().flatten()).find(|s| s.name == name)
+    let main = status.container_statuses.iter().flatten();
+    init.chain(main).chain(status.ephemeral_container_statuses.iter().flatten()).find(|s| s.name == name)
 }
 
 /// The status of a container that the engine does not know.

@@ -20,7 +20,7 @@ const LONG: Duration = Duration::from_secs(3600);
 impl Worker {
     /// Stops a container in the background, with its hook and within its grace period.
     pub(super) fn stop(&mut self, id: &str, name: &str, why: Why) {
-        let found = self.pod.spec.as_ref().and_then(|s| spec::find(s, name)).map(|(_, c)| c.clone());
+        let found = self.pod.spec.as_ref().and_then(|s| spec::find_any(s, name)).map(|(_, c)| c.into_owned());
         let liveness = found.as_ref().and_then(|c| c.liveness_probe.as_ref());
         let grace = match why {
             Why::Unhealthy => spec::probe_grace_period(&self.pod, liveness),

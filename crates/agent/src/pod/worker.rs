@@ -411,8 +411,9 @@ impl Worker {
     }
 
     pub(super) fn announcer(&self, name: &str) -> Announce {
-        let list = match self.pod.spec.as_ref().and_then(|s| spec::find(s, name)) {
+        let list = match self.pod.spec.as_ref().and_then(|s| spec::find_any(s, name)) {
             Some((Role::Main, _)) | None => "containers",
+            Some((Role::Ephemeral, _)) => "ephemeralContainers",
             _ => "initContainers",
         };
         let mut about = client::reference_to(self.pod.as_ref());
@@ -432,8 +433,8 @@ impl Worker {
 
     pub(super) fn status_before(&self, name: &str) -> Option<&k8s_openapi::api::core::v1::ContainerStatus> {
         let status: &PodStatus = self.written.status();
-        let all = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
-        all.into_iter().find(|s| s.name == name)
+        let all = status.init_container_statuses.iter().chain(&status.container_statuses);
+        all.chain(&status.ephemeral_container_statuses).flatten().find(|s| s.name == name)
     }
 }
 

@@ -90,9 +90,9 @@ impl Worker {
         let path = container.annotations.get(identity::TERMINATION_LOG);
         let said = path.and_then(|p| read_up_to(Path::new(p), MESSAGE_BYTES_MAX)).unwrap_or_default();
         let name = container.labels.get(identity::CONTAINER_NAME);
-        let found = self.pod.spec.as_ref().zip(name).and_then(|(s, n)| spec::find(s, n));
-        let policy = found.and_then(|(_, c)| c.termination_message_policy.as_deref());
-        if said.is_empty() && container.exit_code != 0 && policy == Some("FallbackToLogsOnError") {
+        let found = self.pod.spec.as_ref().zip(name).and_then(|(s, n)| spec::find_any(s, n));
+        let policy = found.and_then(|(_, c)| c.termination_message_policy.clone());
+        if said.is_empty() && container.exit_code != 0 && policy.as_deref() == Some("FallbackToLogsOnError") {
             return log_tail(Path::new(&container.log_path)).unwrap_or_default();
         }
         said
@@ -113,9 +113,15 @@ fn log_tail(path: &Path) -> Option<String> {
     let mut content = Vec::new();
     file.read_to_end(&mut content).ok()?;
     let text = String::from_utf8_lossy(&content);
-    let lines: Vec<&str> = text.lines().filter_map(|l| l.splitn(4, ' ').nth(3)).collect();
+    // A partial line (tag `P`) ends without a newline.
+    let line = |line: &str| {
+        let mut fields = line.splitn(4, ' ').skip(2);
+        let (tag, said) = (fields.next()?, fields.next()?);
+        Some(if tag.starts_with('P') { said.to_owned() } else { format!("{said}\n") })
+    };
+    let lines: Vec<String> = text.lines().filter_map(line).collect();
     let from = lines.len().saturating_sub(LOG_MESSAGE_LINES_MAX);
-    let mut tail = lines[from..].iter().map(|l| format!("{l}\n")).collect::<String>();
+    let mut tail = lines[from..].concat();
     while tail.len() > LOG_MESSAGE_BYTES_MAX {
         tail.remove(0);
     }

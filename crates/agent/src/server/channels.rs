@@ -1,14 +1,48 @@
 //! The client's end of a remote command, whatever protocol carries it.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use runtime::{Session, TerminalSize};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
+/// How messages of a WebSocket carry bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// The channel's number, then the bytes.
+    Binary,
+    /// Text: the channel's digit, then the bytes in base 64.
+    Base64,
+}
+
+impl Encoding {
+    fn message(self, channel: u8, data: &Bytes) -> Message {
+        match self {
+            Self::Binary => {
+                let mut message = Vec::with_capacity(data.len() + 1);
+                message.push(channel);
+                message.extend_from_slice(data);
+                Message::Binary(message.into())
+            }
+            Self::Base64 => Message::text(format!("{channel}{}", STANDARD.encode(data))),
+        }
+    }
+
+    /// The channel and the bytes of a message.
+    pub(super) fn read(self, message: &Bytes) -> Option<(u8, Bytes)> {
+        let (channel, payload) = message.split_first()?;
+        Some(match self {
+            Self::Binary => (*channel, message.slice(1..)),
+            Self::Base64 => (channel.checked_sub(b'0')?, STANDARD.decode(payload).ok()?.into()),
+        })
+    }
+}
+
 /// Where bytes for the client go.
 pub(super) enum Output {
-    WebSocket { channel: u8, socket: mpsc::Sender<Message> },
+    WebSocket { channel: u8, socket: mpsc::Sender<Message>, encoding: Encoding },
     Spdy(spdy::Writer),
 }
 
@@ -16,11 +50,8 @@ impl Output {
     /// Returns whether the client is still there.
     pub(super) async fn write(&self, data: Bytes) -> bool {
         match self {
-            Self::WebSocket { channel, socket } => {
-                let mut message = Vec::with_capacity(data.len() + 1);
-                message.push(*channel);
-                message.extend_from_slice(&data);
-                socket.send(Message::Binary(message.into())).await.is_ok()
+            Self::WebSocket { channel, socket, encoding } => {
+                socket.send(encoding.message(*channel, &data)).await.is_ok()
             }
             Self::Spdy(writer) => writer.write(data).await.is_ok(),
         }
@@ -34,11 +65,13 @@ pub(super) struct Channels {
     pub stderr: Option<Output>,
     pub error: Output,
     pub resize: Option<mpsc::Receiver<TerminalSize>>,
+    /// Before version 4 of the protocols only failures were told, by their message alone.
+    pub plain_errors: bool,
 }
 
 /// Connects the client with the command until the command ends or the client leaves.
 pub(super) async fn connect(channels: Channels, session: Session) {
-    let Channels { stdin, stdout, stderr, error, resize } = channels;
+    let Channels { stdin, stdout, stderr, error, resize, plain_errors } = channels;
     let Session { stdin: to_stdin, stdout: from_stdout, stderr: from_stderr, resize: to_resize, exit } =
         session;
     let inputs =
@@ -54,7 +87,11 @@ pub(super) async fn connect(channels: Channels, session: Session) {
         Ok(Err(failure)) => internal(&failure.to_string()),
         Err(_) => internal("the container runtime closed the connection"),
     };
-    error.write(Bytes::from(status.to_string())).await;
+    if !plain_errors {
+        error.write(Bytes::from(status.to_string())).await;
+    } else if let Some(message) = status["message"].as_str() {
+        error.write(Bytes::from(message.to_owned())).await;
+    }
     inputs.iter().for_each(|task| task.abort());
 }
 

@@ -105,7 +105,7 @@ async fn run(
         Err(error) => failed(error),
     };
     tokio::select! {
-        () = connect(Channels { stdin, stdout, stderr, error, resize }, session) => {}
+        () = connect(Channels { stdin, stdout, stderr, error, resize, plain_errors: false }, session) => {}
         // No further stream is expected: this is the end of the connection.
         _ = incoming.recv() => {}
     }

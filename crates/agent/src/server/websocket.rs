@@ -17,11 +17,17 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
-use super::channels::{Channels, Output, connect, terminal_size};
+use super::channels::{Channels, Encoding, Output, connect, terminal_size};
 use super::remote::Command;
 use super::{Answer, Body, bad, text};
 
-const PROTOCOLS: [&str; 3] = ["v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"];
+const PROTOCOLS: [&str; 5] = [
+    "v5.channel.k8s.io",
+    "v4.channel.k8s.io",
+    "v4.base64.channel.k8s.io",
+    "channel.k8s.io",
+    "base64.channel.k8s.io",
+];
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
 const STDERR: u8 = 2;
@@ -88,10 +94,18 @@ pub(super) fn serve(
     if protocol.is_none() && request.headers().contains_key(header::SEC_WEBSOCKET_PROTOCOL) {
         return Err(bad("unable to upgrade: unable to negotiate protocol"));
     }
-    accept(request, protocol, move |socket| run(socket, runtime, container, command))
+    let protocol_name = protocol.unwrap_or("channel.k8s.io");
+    accept(request, protocol, move |socket| run(socket, protocol_name, runtime, container, command))
 }
 
-async fn run(socket: Socket, runtime: Arc<dyn Runtime>, container: String, command: Command) {
+async fn run(
+    socket: Socket,
+    protocol: &'static str,
+    runtime: Arc<dyn Runtime>,
+    container: String,
+    command: Command,
+) {
+    let encoding = if protocol.contains("base64") { Encoding::Base64 } else { Encoding::Binary };
     let streams = command.streams();
     let (mut sink, mut source) = socket.split();
     let (tx, mut rx) = mpsc::channel::<Message>(MESSAGES_MAX);
@@ -104,7 +118,7 @@ async fn run(socket: Socket, runtime: Arc<dyn Runtime>, container: String, comma
         // The client may have closed first.
         let _ = sink.send(farewell()).await;
     });
-    let output = |channel: u8| Output::WebSocket { channel, socket: tx.clone() };
+    let output = |channel: u8| Output::WebSocket { channel, socket: tx.clone(), encoding };
     let (stdin_tx, stdin) = mpsc::channel(MESSAGES_MAX);
     let (resize_tx, resize) = mpsc::channel(MESSAGES_MAX);
     let channels = Channels {
@@ -113,6 +127,7 @@ async fn run(socket: Socket, runtime: Arc<dyn Runtime>, container: String, comma
         stderr: streams.stderr.then(|| output(STDERR)),
         error: output(ERROR),
         resize: streams.tty.then_some(resize),
+        plain_errors: !protocol.starts_with('v'),
     };
     // Tells clients that the connection is established before the first output.
     let first = channels.stdout.as_ref().or(channels.stderr.as_ref()).unwrap_or(&channels.error);
@@ -131,10 +146,9 @@ async fn run(socket: Socket, runtime: Arc<dyn Runtime>, container: String, comma
                 Message::Close(_) => return,
                 _ => continue,
             };
-            let Some((channel, payload)) = data.split_first() else { continue };
-            match *channel {
+            let Some((channel, payload)) = encoding.read(&data) else { continue };
+            match channel {
                 STDIN => {
-                    let payload = data.slice(1..);
                     if let Some(stdin) = &stdin_tx
                         && !payload.is_empty()
                         && stdin.send(payload).await.is_err()
@@ -143,7 +157,7 @@ async fn run(socket: Socket, runtime: Arc<dyn Runtime>, container: String, comma
                     }
                 }
                 RESIZE => {
-                    if let Some(size) = terminal_size(payload) {
+                    if let Some(size) = terminal_size(&payload) {
                         // Sizes for a command without a terminal go nowhere.
                         let _ = resize_tx.try_send(size);
                     }
