@@ -22,7 +22,12 @@ impl<'a> Node<'a> {
 
     /// A value at a path of its own.
     pub fn new(value: Option<&'a Value>, path: Path<'a>) -> Self {
-        Node { value: value.filter(|v| !v.is_null()), path }
+        match value {
+            None | Some(Value::Null) => Node { value: None, path },
+            // What has fields or items will be asked for them.
+            Some(Value::Object(_) | Value::Array(_)) => Node { value, path: path.shared() },
+            Some(_) => Node { value, path },
+        }
     }
 
     /// The field `name`, whether it is there or not.

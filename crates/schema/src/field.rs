@@ -12,17 +12,22 @@ use serde_json::Value;
 
 /// The way from an object's root to one of its fields.
 ///
-/// Shares its front with the paths it was made from, and becomes text only when an error needs it.
+/// Shares its front with the paths it was made from, and becomes text only when an error needs it. Most paths
+/// lead to a field without fields of its own: their last step costs no allocation.
 #[derive(Clone, Debug, Default)]
-pub struct Path<'a>(Option<Rc<Link<'a>>>);
-
-#[derive(Debug)]
-struct Link<'a> {
-    parent: Path<'a>,
-    step: Step<'a>,
+pub struct Path<'a> {
+    front: Option<Rc<Link<'a>>>,
+    /// The last step, unless it is the front's.
+    last: Option<Step<'a>>,
 }
 
 #[derive(Debug)]
+struct Link<'a> {
+    parent: Option<Rc<Link<'a>>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy, Debug)]
 enum Step<'a> {
     Child(&'a str),
     Index(usize),
@@ -32,7 +37,7 @@ enum Step<'a> {
 impl<'a> Path<'a> {
     /// The object itself; prints as `<nil>`, as upstream's nil path does.
     pub const fn root() -> Self {
-        Path(None)
+        Path { front: None, last: None }
     }
 
     /// A path of one field.
@@ -56,14 +61,40 @@ impl<'a> Path<'a> {
     }
 
     fn step(&self, step: Step<'a>) -> Self {
-        Path(Some(Rc::new(Link { parent: self.clone(), step })))
+        Path { front: self.clone().shared().front, last: Some(step) }
+    }
+
+    /// The same path, as the front that many others will share.
+    pub(crate) fn shared(self) -> Self {
+        match self.last {
+            Some(step) => Path { front: Some(Rc::new(Link { parent: self.front, step })), last: None },
+            None => self,
+        }
     }
 
     fn render(&self, out: &mut String) {
-        let Some(link) = &self.0 else { return };
-        link.parent.render(out);
+        if let Some(front) = &self.front {
+            front.render(out);
+        }
+        if let Some(last) = self.last {
+            last.render(out);
+        }
+    }
+}
+
+impl Link<'_> {
+    fn render(&self, out: &mut String) {
+        if let Some(parent) = &self.parent {
+            parent.render(out);
+        }
+        self.step.render(out);
+    }
+}
+
+impl Step<'_> {
+    fn render(self, out: &mut String) {
         // Writing to a String cannot fail.
-        let _ = match link.step {
+        let _ = match self {
             // Upstream's path of a field without a name.
             Step::Child("") => write!(out, "[]"),
             Step::Child(name) if out.is_empty() => write!(out, "{name}"),
