@@ -1,10 +1,13 @@
 //! `componentstatuses`: deprecated, computed, and still asked for.
 
+use std::collections::BTreeMap;
+
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::call::Call;
+use crate::handlers::options::ListOptions;
 use crate::status::ApiError;
 use crate::tables;
 
@@ -29,11 +32,17 @@ pub(crate) fn get(call: &Call) -> Result<Response<Body>, ApiError> {
 
 /// GET of all.
 pub(crate) fn list(call: &Call) -> Result<Response<Body>, ApiError> {
-    let items = COMPONENTS.map(|name| {
+    let options = ListOptions::parse(call, false)?;
+    let (labels, fields) = (&options.filter.labels, &options.filter.fields);
+    let selected = |name: &'static str| {
+        labels.matches(&BTreeMap::new())
+            && fields.matches(|field| if field == "metadata.name" { name } else { "" })
+    };
+    let items = COMPONENTS.into_iter().filter(|name| selected(name)).map(|name| {
         let mut item = status(name);
         item["kind"] = json!("ComponentStatus");
         item["apiVersion"] = json!("v1");
         item
     });
-    Ok(call.output.respond(StatusCode::OK, &tables::list(call, json!({}), items.into_iter())?))
+    Ok(call.output.respond(StatusCode::OK, &tables::list(call, json!({}), items)?))
 }

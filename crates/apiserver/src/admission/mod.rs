@@ -50,6 +50,7 @@ pub(crate) mod quota;
 mod references;
 mod runtime_class;
 pub(crate) mod service_addresses;
+mod service_ports;
 pub(crate) mod services;
 mod storage;
 mod webhook;
@@ -154,8 +155,21 @@ pub(crate) async fn allocate(
 /// What is given back before the delete of an object is answered.
 pub(crate) async fn after_delete(call: &Call, object: &Value) {
     if call.kind.group.is_empty() && call.kind.kind == "Service" {
+        remove_endpoints(call, object).await;
         let addresses = services::addresses_of(object);
         service_addresses::release(call.server.clone(), addresses).await;
+    }
+}
+
+/// The Endpoints of a service go with it, so that a service of the same name does not find them.
+async fn remove_endpoints(call: &Call, service: &Value) {
+    let Some(kind) = call.server.registry().resource("", "v1", "endpoints").cloned() else { return };
+    let name = crate::object::meta(service, "name");
+    let Some(entry) = call.server.cached(&kind, &call.info.namespace, name) else { return };
+    if entry.try_value().is_ok_and(|endpoints| crate::object::finalizers(&endpoints).is_empty())
+        && let Err(crate::storage::PutError::Other(error)) = call.server.remove(&kind, &entry).await
+    {
+        tracing::warn!(%error, name, "the endpoints of a deleted service stay");
     }
 }
 

@@ -48,6 +48,12 @@ impl Range {
     }
 }
 
+impl std::fmt::Display for Range {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", Ipv4Addr::from(self.base), 32 - self.size.trailing_zeros())
+    }
+}
+
 /// A ServiceCIDR, parsed: its ranges as long as it is ready.
 struct Ranges(Vec<Range>);
 
@@ -158,50 +164,55 @@ pub(crate) async fn repair(server: &Arc<Inner>) {
     }
 }
 
+/// Whether nothing was asked of a service that gets as many addresses as there are: such services are
+/// left alone when families are added to a cluster.
+fn is_settled(spec: &Value, was: &Value) -> bool {
+    let prefers = |spec: &Value| spec["ipFamilyPolicy"] == "PreferDualStack";
+    ["ClusterIP", "NodePort", "LoadBalancer"].iter().any(|kind| spec["type"] == *kind)
+        && spec["type"] == was["type"]
+        && prefers(spec)
+        && (was["ipFamilyPolicy"].is_null() || prefers(was))
+        && ["clusterIPs", "ipFamilies"].iter().all(|list| texts(&spec[list]) == texts(&was[list]))
+}
+
+fn texts(value: &Value) -> Vec<&str> {
+    value.as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+}
+
+/// Whether a new or changed service, whose families are known, is to get an address.
+pub(super) fn needs_address(service: &Value, old: Option<&Value>) -> bool {
+    let spec = &service["spec"];
+    let is_new = old.is_none_or(|old| old["spec"]["type"] == "ExternalName");
+    is_new && spec["type"] != "ExternalName" && spec["clusterIPs"][0] != "None"
+}
+
 /// Fills in the families of a service's addresses, or says what is wrong with those asked for.
 pub(super) fn families(service: &mut Value, old: Option<&Value>) -> Result<(), ErrorList> {
-    let spec = &mut service["spec"];
-    let path = Path::new("spec");
-    let headless = spec["clusterIP"] == "None";
-    let selectorless = spec["selector"].as_object().is_none_or(serde_json::Map::is_empty);
-    if spec["ipFamilyPolicy"].as_str().unwrap_or_default().is_empty() {
-        let before = old.and_then(|old| old["spec"]["ipFamilyPolicy"].as_str());
-        let default = if headless && selectorless { "RequireDualStack" } else { "SingleStack" };
-        spec["ipFamilyPolicy"] = before.unwrap_or(default).into();
+    let was = old.map(|old| &old["spec"]);
+    let spec = &service["spec"];
+    if spec["type"] == "ExternalName" || was.is_some_and(|was| is_settled(spec, was)) {
+        return Ok(());
     }
-    let policy = spec["ipFamilyPolicy"].as_str().unwrap_or_default().to_owned();
-    let list = |value: &Value| -> Vec<String> {
-        let items = value.as_array().into_iter().flatten();
-        items.filter_map(|item| item.as_str().map(str::to_owned)).collect()
-    };
-    let addresses = list(&spec["clusterIPs"]);
-    let mut families = list(&spec["ipFamilies"]);
-    let mut errors = ErrorList::new();
-    if policy == "SingleStack" {
-        for (count, what) in [(addresses.len(), "cluster IPs"), (families.len(), "IP families")] {
-            if count == 2 {
-                let why = format!(
-                    "must be 'RequireDualStack' or 'PreferDualStack' when multiple {what} are specified"
-                );
-                errors.push(Error::invalid(&path.child("ipFamilyPolicy"), policy.as_str(), why));
-            }
-        }
+    let headless_alone =
+        spec["clusterIP"] == "None" && spec["selector"].as_object().is_none_or(serde_json::Map::is_empty);
+    if spec["ipFamilyPolicy"].is_null() {
+        let before = was.and_then(|was| was["ipFamilyPolicy"].as_str());
+        let default = if headless_alone { "RequireDualStack" } else { "SingleStack" };
+        service["spec"]["ipFamilyPolicy"] = before.unwrap_or(default).into();
     }
-    for (index, address) in addresses.iter().enumerate().take_while(|(_, address)| *address != "None") {
-        if index < families.len() {
-            continue;
-        }
-        if address.contains(':') {
-            let path = path.child("clusterIPs").index(index);
-            errors.push(Error::invalid(&path, json!(addresses), "IPv6 is not configured on this cluster"));
-        } else {
-            families.push("IPv4".to_owned());
-        }
-    }
+    let errors = schema::validation::core::service::addresses(service, old);
     if !errors.is_empty() {
         return Err(errors);
     }
-    if headless && selectorless {
+    let spec = &mut service["spec"];
+    let mut errors = released(spec, was);
+    let mut families: Vec<String> = texts(&spec["ipFamilies"]).into_iter().map(str::to_owned).collect();
+    inferred(spec, &mut families, &mut errors);
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let (policy, path) = (spec["ipFamilyPolicy"].as_str().unwrap_or_default(), Path::new("spec"));
+    if headless_alone {
         if families.is_empty() {
             families.push("IPv4".to_owned());
         }
@@ -213,7 +224,7 @@ pub(super) fn families(service: &mut Value, old: Option<&Value>) -> Result<(), E
     }
     if policy == "RequireDualStack" {
         let why = "this cluster is not configured for dual-stack services";
-        errors.push(Error::invalid(&path.child("ipFamilyPolicy"), policy.as_str(), why));
+        errors.push(Error::invalid(&path.child("ipFamilyPolicy"), policy, why));
     }
     for (index, family) in families.iter().enumerate().filter(|(_, family)| *family != "IPv4") {
         let path = path.child("ipFamilies").index(index);
@@ -229,17 +240,54 @@ pub(super) fn families(service: &mut Value, old: Option<&Value>) -> Result<(), E
     Ok(())
 }
 
-/// Whether the fields about addresses contradict each other; validation says how.
-pub(super) fn is_malformed(spec: &Value) -> bool {
-    let first = spec["clusterIP"].as_str().unwrap_or_default();
-    let all: Vec<&str> =
-        spec["clusterIPs"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let known = |address: &str| address == "None" || address.parse::<std::net::IpAddr>().is_ok();
-    (all.first().is_some_and(|address| *address != first))
-        || all.len() > 2
-        || !(first.is_empty() || known(first))
-        || all.iter().any(|address| !known(address))
-        || (first == "None" && all.len() > 1)
+/// Going back to one family gives up the second address; it must be said.
+fn released(spec: &mut Value, was: Option<&Value>) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let policy = spec["ipFamilyPolicy"].as_str().unwrap_or_default().to_owned();
+    let path = Path::new("spec").child("ipFamilyPolicy");
+    let lists = [("clusterIPs", "cluster IP", "cluster IPs"), ("ipFamilies", "IP family", "IP families")];
+    for (list, one, _) in lists {
+        let Some(was) = was else { break };
+        let (now, before) = (texts(&spec[list]).len(), texts(&was[list]).len());
+        if policy != "SingleStack" {
+            if now > 0 && now < before {
+                let why = format!("must be 'SingleStack' to release the secondary {one}");
+                errors.push(Error::invalid(&path, policy.as_str(), why));
+            }
+        } else if texts(&spec[list]) == texts(&was[list])
+            && let Some(items) = spec[list].as_array_mut()
+        {
+            items.truncate(1);
+        }
+    }
+    for (list, _, several) in lists {
+        if policy == "SingleStack" && texts(&spec[list]).len() == 2 {
+            let why = format!(
+                "must be 'RequireDualStack' or 'PreferDualStack' when multiple {several} are specified"
+            );
+            errors.push(Error::invalid(&path, policy.as_str(), why));
+        }
+    }
+    errors
+}
+
+/// Families follow from addresses.
+fn inferred(spec: &Value, families: &mut Vec<String>, errors: &mut ErrorList) {
+    for (index, address) in texts(&spec["clusterIPs"]).into_iter().enumerate() {
+        if address == "None" {
+            break;
+        }
+        if index < families.len() {
+            continue;
+        }
+        if address.contains(':') {
+            let path = Path::new("spec").child("clusterIPs").index(index);
+            let why = "IPv6 is not configured on this cluster";
+            errors.push(Error::invalid(&path, spec["clusterIPs"].clone(), why));
+        } else {
+            families.push("IPv4".to_owned());
+        }
+    }
 }
 
 #[cfg(test)]
@@ -252,9 +300,15 @@ mod tests {
             let mut service = json!({"spec": spec});
             families(&mut service, None).map(|()| service["spec"]["ipFamilies"].clone())
         };
-        assert_eq!(check(json!({})).ok(), Some(json!(["IPv4"])));
-        assert_eq!(check(json!({"clusterIP": "None"})).ok(), Some(json!(["IPv4", "IPv6"])));
-        assert_eq!(check(json!({"clusterIP": "None", "selector": {"a": "b"}})).ok(), Some(json!(["IPv4"])));
+        assert_eq!(check(json!({"type": "ClusterIP"})).ok(), Some(json!(["IPv4"])));
+        assert_eq!(
+            check(json!({"clusterIP": "None", "clusterIPs": ["None"]})).ok(),
+            Some(json!(["IPv4", "IPv6"]))
+        );
+        assert_eq!(
+            check(json!({"clusterIP": "None", "clusterIPs": ["None"], "selector": {"a": "b"}})).ok(),
+            Some(json!(["IPv4"]))
+        );
         assert!(check(json!({"ipFamilyPolicy": "RequireDualStack"})).is_err());
         assert!(check(json!({"ipFamilies": ["IPv6"]})).is_err());
     }

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::service_addresses::{self as addresses, Range};
+use super::service_ports::{self, Ports};
 use super::{Attributes, Reservation};
 use crate::call::Call;
 use crate::object::meta;
@@ -25,9 +26,7 @@ const NODE_PORTS: std::ops::RangeInclusive<i64> = 30000..=32767;
 const PORT_BAND: i64 = 86;
 
 const TAKEN: &str = "provided IP is already allocated";
-
-/// A port as services take it: the same number may serve two protocols.
-type PortKey = (i64, String);
+pub(super) const PORT_TAKEN: &str = "provided port is already allocated";
 
 /// What services hold.
 #[derive(Default)]
@@ -35,10 +34,10 @@ struct Taken {
     /// By storage key of the service.
     services: BTreeMap<String, Holding>,
     addresses: BTreeSet<Ipv4Addr>,
-    ports: BTreeSet<PortKey>,
+    ports: BTreeSet<i64>,
     /// Held by writes that are not in the cache yet.
     reserved_addresses: BTreeSet<Ipv4Addr>,
-    reserved_ports: BTreeSet<PortKey>,
+    reserved_ports: BTreeSet<i64>,
     /// Given up, and still claimed by an IPAddress.
     freed: Vec<Ipv4Addr>,
 }
@@ -46,7 +45,7 @@ struct Taken {
 #[derive(Default, Clone, PartialEq)]
 struct Holding {
     addresses: Vec<Ipv4Addr>,
-    ports: Vec<PortKey>,
+    ports: Vec<i64>,
 }
 
 /// Hands out addresses and ports.
@@ -103,7 +102,7 @@ impl Allocator {
         }
         if let Some(holding) = holding {
             taken.addresses.extend(&holding.addresses);
-            taken.ports.extend(holding.ports.iter().cloned());
+            taken.ports.extend(&holding.ports);
             taken.services.insert(key.to_owned(), holding);
         }
         free.retain(|address| !taken.addresses.contains(address));
@@ -188,25 +187,26 @@ impl Allocator {
         None
     }
 
-    fn take_port(&self, port: &PortKey, own: &[PortKey]) -> Result<(), String> {
-        if !NODE_PORTS.contains(&port.0) {
-            return Err(
-                "provided port is not in the valid range. The range of valid ports is 30000-32767".to_owned()
-            );
+    /// Whether some service has the port.
+    pub(super) fn has_port(&self, port: i64) -> bool {
+        let taken = self.lock();
+        taken.ports.contains(&port) || taken.reserved_ports.contains(&port)
+    }
+
+    /// Reserves the port asked for.
+    pub(super) fn take_port(&self, port: i64) -> Result<(), &'static str> {
+        if !NODE_PORTS.contains(&port) {
+            return Err("provided port is not in the valid range. The range of valid ports is 30000-32767");
         }
         let mut taken = self.lock();
-        let same_number = |(number, _): &&PortKey| *number == port.0;
-        // A service may use one number for several protocols; two services may not share it.
-        let foreign =
-            |set: &BTreeSet<PortKey>| set.iter().filter(same_number).any(|held| !own.contains(held));
-        if foreign(&taken.ports) || foreign(&taken.reserved_ports) || own.contains(port) {
-            return Err("provided port is already allocated".to_owned());
+        if taken.ports.contains(&port) || !taken.reserved_ports.insert(port) {
+            return Err(PORT_TAKEN);
         }
-        taken.reserved_ports.insert(port.clone());
         Ok(())
     }
 
-    fn draw_port(&self, protocol: &str) -> Option<i64> {
+    /// Reserves any port.
+    pub(super) fn draw_port(&self) -> Option<i64> {
         let mut taken = self.lock();
         let (low, high) = (*NODE_PORTS.start(), *NODE_PORTS.end() + 1);
         for (low, high) in [(low + PORT_BAND, high), (low, low + PORT_BAND)] {
@@ -214,11 +214,7 @@ impl Allocator {
             let start = base::rng::below(span.unsigned_abs()) as i64;
             for step in 0..span {
                 let port = low + (start + step) % span;
-                let used = |set: &BTreeSet<PortKey>| {
-                    set.range((port, String::new())..(port + 1, String::new())).next().is_some()
-                };
-                if !used(&taken.ports) && !used(&taken.reserved_ports) {
-                    taken.reserved_ports.insert((port, protocol.to_owned()));
+                if !taken.ports.contains(&port) && taken.reserved_ports.insert(port) {
                     return Some(port);
                 }
             }
@@ -243,16 +239,12 @@ impl Holding {
         let addresses = spec["clusterIPs"].as_array().into_iter().flatten().chain(Some(&spec["clusterIP"]));
         let addresses: BTreeSet<Ipv4Addr> =
             addresses.filter_map(|text| text.as_str()?.parse().ok()).collect();
-        let mut ports: Vec<PortKey> = spec["ports"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|port| Some((port["nodePort"].as_i64().filter(|port| *port > 0)?, protocol(port))))
+        let listed = spec["ports"].as_array().into_iter().flatten().map(|port| &port["nodePort"]);
+        let ports: BTreeSet<i64> = listed
+            .chain(Some(&spec["healthCheckNodePort"]))
+            .filter_map(|port| port.as_i64().filter(|port| *port > 0))
             .collect();
-        if let Some(port) = spec["healthCheckNodePort"].as_i64().filter(|port| *port > 0) {
-            ports.push((port, "TCP".to_owned()));
-        }
-        Self { addresses: addresses.into_iter().collect(), ports }
+        Self { addresses: addresses.into_iter().collect(), ports: ports.into_iter().collect() }
     }
 }
 
@@ -261,35 +253,31 @@ pub(super) fn addresses_of(service: &Value) -> Vec<Ipv4Addr> {
     Holding::of(service).addresses
 }
 
-fn protocol(port: &Value) -> String {
-    port["protocol"].as_str().unwrap_or("TCP").to_owned()
-}
-
-/// Reserves what a new or changed service needs, and writes it into the service.
+/// Reserves what a new or changed service needs, and writes it into the service. Fields that contradict
+/// each other are refused here already, before validation looks at the rest.
 pub(super) async fn allocate(
     attributes: &Attributes<'_>,
     service: &mut Value,
     old: Option<&Value>,
 ) -> Result<Reservation, ApiError> {
     let call = attributes.call;
-    if service["spec"]["type"] == "ExternalName" || addresses::is_malformed(&service["spec"]) {
-        return Ok(Reservation::default());
-    }
-    let before = old.map(Holding::of).unwrap_or_default();
     // Dropped, it gives back whatever has been reserved by then.
     let mut held = Held { server: call.server.clone(), holding: Holding::default() };
     let name = meta(service, "name").to_owned();
-    if let Err(errors) = addresses::families(service, old) {
-        return Err(call.invalid(&name, &errors));
+    addresses::families(service, old).map_err(|errors| call.invalid(&name, &errors))?;
+    if addresses::needs_address(service, old) {
+        fill_address(attributes, &name, &mut service["spec"], &mut held.holding).await?;
     }
-    fill_address(attributes, &name, &mut service["spec"], &before, &mut held.holding).await?;
-    let kind = service["spec"]["type"].as_str().unwrap_or("ClusterIP").to_owned();
-    let wants_ports = kind == "NodePort"
-        || (kind == "LoadBalancer"
-            && service["spec"]["allocateLoadBalancerNodePorts"].as_bool().unwrap_or(true));
-    let (allocator, holding) = (&call.server.services, &mut held.holding);
-    fill_ports(call, allocator, &name, &mut service["spec"], &before, holding, wants_ports)?;
-    fill_health_port(allocator, &mut service["spec"], &before, holding, &kind)?;
+    let mut ports = Ports::new(&call.server.services, attributes.dry_run, &mut held.holding.ports);
+    service_ports::allocate(&mut ports, &mut service["spec"], old.map(|old| &old["spec"])).map_err(
+        |refusal| match refusal {
+            service_ports::Refusal::Field(error) => invalid(call, &name, error),
+            service_ports::Refusal::Internal(error) => ApiError::internal(error),
+            service_ports::Refusal::Plain(error) => {
+                ApiError { code: 500, reason: "".into(), ..ApiError::bad_request(error) }
+            }
+        },
+    )?;
     let mut reservation = Reservation::default();
     if !attributes.dry_run {
         // The cache knows of the write by the time it is answered, so the reservation ends either way.
@@ -321,140 +309,76 @@ async fn fill_address(
     attributes: &Attributes<'_>,
     name: &str,
     spec: &mut Value,
-    before: &Holding,
     held: &mut Holding,
 ) -> Result<(), ApiError> {
     let (call, dry_run) = (attributes.call, attributes.dry_run);
     let allocator = &call.server.services;
     let ranges = addresses::ranges(call);
-    match spec["clusterIP"].as_str().unwrap_or_default() {
-        "None" => {}
-        // Upstream's dry run does not look for an address either.
-        "" if dry_run && !ranges.is_empty() => {
-            let address = Ipv4Addr::from(ranges[0].base).to_string();
-            spec["clusterIPs"] = json!([address]);
-            spec["clusterIP"] = address.into();
+    let text = spec["clusterIPs"][0].as_str().unwrap_or_default().to_owned();
+    if text.is_empty() {
+        let address = match ranges.first() {
+            // Upstream's dry run does not look for an address either.
+            Some(range) if dry_run => Ipv4Addr::from(range.base),
+            _ => draw_address(call, name, &ranges, held).await?,
+        };
+        spec["clusterIP"] = address.to_string().into();
+        spec["clusterIPs"] = json!([address.to_string()]);
+        return Ok(());
+    }
+    // Validation has seen to that.
+    let Ok(address) = text.parse::<Ipv4Addr>() else { return Ok(()) };
+    let taken = if dry_run {
+        match ranges.first() {
+            Some(range) if range.contains(address) => Ok(()),
+            Some(range) => Err(format!(
+                "the provided IP ({address}) is not in the valid range. The range of valid IPs is {range}"
+            )),
+            None => Err("allocator not ready".to_owned()),
         }
-        "" => {
-            let address = loop {
-                let Some(address) = allocator.draw_address(&ranges) else {
-                    let name = schema::gotext::quote(name);
-                    return Err(ApiError::internal(format!(
-                        "failed to allocate a serviceIP for Service {name}: range is full"
-                    )));
-                };
-                // Given back at the end only, so that it is not drawn again.
+    } else {
+        match allocator.take_address(&ranges, address) {
+            Ok(()) => {
                 held.addresses.push(address);
-                if addresses::claim(&call.server, address, &call.info.namespace, name).await? {
-                    break address;
+                match addresses::claim(&call.server, address, &call.info.namespace, name).await? {
+                    true => Ok(()),
+                    false => Err(TAKEN.to_owned()),
                 }
-            };
-            spec["clusterIP"] = address.to_string().into();
-            spec["clusterIPs"] = json!([address.to_string()]);
+            }
+            Err(why) => Err(why.to_owned()),
         }
-        text => {
-            let Ok(address) = text.parse::<Ipv4Addr>() else { return Ok(()) };
-            if before.addresses.contains(&address) {
-                return Ok(());
-            }
-            let shown = json!([text]);
-            let taken = allocator.take_address(&ranges, address);
-            let taken = match taken {
-                Ok(()) => {
-                    held.addresses.push(address);
-                    if dry_run || addresses::claim(&call.server, address, &call.info.namespace, name).await? {
-                        Ok(())
-                    } else {
-                        Err(TAKEN)
-                    }
-                }
-                taken => taken,
-            };
-            if let Err(why) = taken {
-                let path = Path::new("spec").child("clusterIPs");
-                let error =
-                    Error::invalid(&path, shown.clone(), format!("failed to allocate IP {address}: {why}"));
-                return Err(invalid(call, name, error));
-            }
-            spec["clusterIPs"] = shown;
+    };
+    taken.map_err(|why| {
+        let path = Path::new("spec").child("clusterIPs");
+        let shown = spec["clusterIPs"].clone();
+        invalid(call, name, Error::invalid(&path, shown, format!("failed to allocate IP {address}: {why}")))
+    })
+}
+
+async fn draw_address(
+    call: &Call,
+    name: &str,
+    ranges: &[Range],
+    held: &mut Holding,
+) -> Result<Ipv4Addr, ApiError> {
+    loop {
+        let Some(address) = call.server.services.draw_address(ranges) else {
+            let name = schema::gotext::quote(name);
+            return Err(ApiError::internal(format!(
+                "failed to allocate a serviceIP for Service {name}: range is full"
+            )));
+        };
+        // Given back at the end only, so that it is not drawn again.
+        held.addresses.push(address);
+        if addresses::claim(&call.server, address, &call.info.namespace, name).await? {
+            return Ok(address);
         }
     }
-    Ok(())
 }
 
 fn invalid(call: &Call, name: &str, error: Error) -> ApiError {
     let mut errors = ErrorList::new();
     errors.push(error);
     call.invalid(name, &errors)
-}
-
-fn fill_ports(
-    call: &Call,
-    allocator: &Allocator,
-    name: &str,
-    spec: &mut Value,
-    before: &Holding,
-    held: &mut Holding,
-    draw: bool,
-) -> Result<(), ApiError> {
-    let path = Path::new("spec").child("ports");
-    let Some(ports) = spec["ports"].as_array_mut() else { return Ok(()) };
-    for (index, port) in ports.iter_mut().enumerate() {
-        let protocol = protocol(port);
-        let number = port["nodePort"].as_i64().unwrap_or(0);
-        if number == 0 {
-            if draw {
-                let Some(number) = allocator.draw_port(&protocol) else {
-                    return Err(ApiError::internal("failed to allocate a nodePort: range is full"));
-                };
-                held.ports.push((number, protocol));
-                port["nodePort"] = number.into();
-            }
-            continue;
-        }
-        let key = (number, protocol);
-        if before.ports.contains(&key) || !draw && !before.ports.is_empty() {
-            continue;
-        }
-        let own: Vec<PortKey> = before.ports.iter().chain(&held.ports).cloned().collect();
-        if let Err(why) = allocator.take_port(&key, &own) {
-            return Err(invalid(
-                call,
-                name,
-                Error::invalid(&path.index(index).child("nodePort"), number, why),
-            ));
-        }
-        held.ports.push(key);
-    }
-    Ok(())
-}
-
-fn fill_health_port(
-    allocator: &Allocator,
-    spec: &mut Value,
-    before: &Holding,
-    held: &mut Holding,
-    kind: &str,
-) -> Result<(), ApiError> {
-    if kind != "LoadBalancer" || spec["externalTrafficPolicy"] != "Local" {
-        return Ok(());
-    }
-    let number = spec["healthCheckNodePort"].as_i64().unwrap_or(0);
-    let key = (number, "TCP".to_owned());
-    if number == 0 {
-        let number = allocator
-            .draw_port("TCP")
-            .ok_or_else(|| ApiError::internal("failed to allocate a HealthCheck NodePort"))?;
-        held.ports.push((number, "TCP".to_owned()));
-        spec["healthCheckNodePort"] = number.into();
-    } else if !before.ports.contains(&key) {
-        let own: Vec<PortKey> = before.ports.iter().chain(&held.ports).cloned().collect();
-        allocator.take_port(&key, &own).map_err(|why| {
-            ApiError::internal(format!("failed to allocate requested HealthCheck NodePort {number}: {why}"))
-        })?;
-        held.ports.push(key);
-    }
-    Ok(())
 }
 
 #[cfg(test)]

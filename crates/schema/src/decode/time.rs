@@ -2,8 +2,6 @@
 
 use serde_json::Value;
 
-use crate::gotext::quote;
-
 const RFC3339: &str = "2006-01-02T15:04:05Z07:00";
 const RFC3339_MICRO: &str = "2006-01-02T15:04:05.000000Z07:00";
 
@@ -40,6 +38,20 @@ fn is_canonical(text: &str) -> bool {
         && two(11) < 24
         && two(14) < 60
         && two(17) < 60
+}
+
+/// As Go's `time` quotes, which shows the bytes of what is not ASCII.
+fn quote(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for byte in text.bytes() {
+        match byte {
+            b'"' | b'\\' => quoted.extend(['\\', char::from(byte)]),
+            b' '..0x80 => quoted.push(char::from(byte)),
+            _ => quoted += &format!("\\x{byte:02x}"),
+        }
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// Reads the layout element by element, as Go does, because its errors name the element.

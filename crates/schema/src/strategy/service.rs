@@ -20,8 +20,10 @@ fn is_empty(value: &Value) -> bool {
     value.is_null() || value == "" || value.as_array().is_some_and(Vec::is_empty)
 }
 
+/// Upstream does not show it; what is no policy at all is for validation to refuse.
 fn drop_internal_policy(spec: &mut Value) {
-    if spec["type"] == "ExternalName" {
+    let policy = spec["internalTrafficPolicy"].as_str();
+    if spec["type"] == "ExternalName" && policy.is_some_and(|policy| ["Cluster", "Local"].contains(&policy)) {
         remove(spec, "internalTrafficPolicy");
     }
 }
@@ -31,7 +33,10 @@ fn drop_internal_policy(spec: &mut Value) {
 fn keep_allocated(is: &mut Value, was: &Value) {
     let balanced_locally =
         |spec: &Value| spec["type"] == "LoadBalancer" && spec["externalTrafficPolicy"] == "Local";
-    let has_node_ports = |spec: &Value| spec["type"] == "NodePort" || spec["type"] == "LoadBalancer";
+    let has_node_ports = |spec: &Value| {
+        let draws = &spec["allocateLoadBalancerNodePorts"];
+        spec["type"] == "NodePort" || spec["type"] == "LoadBalancer" && (draws.is_null() || *draws == true)
+    };
     if is["type"] != "ExternalName" && was["type"] != "ExternalName" {
         for field in ["clusterIP", "clusterIPs"] {
             if is_empty(&is[field]) && !is_empty(&was[field]) {

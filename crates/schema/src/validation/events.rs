@@ -1,7 +1,7 @@
 //! Events, in the shape of either of their groups. Messages have the names of the core group's
 //! fields, as upstream's.
 
-use super::metadata::immutable;
+use super::metadata::{immutable, immutable_text};
 use super::{format, metadata, rules};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList};
@@ -126,7 +126,19 @@ pub fn event_update(new: &Node, old: &Node) -> ErrorList {
         ("reportingInstance", "reportingInstance"),
     ];
     for (field, shown) in fields {
-        immutable(&new.at(field).reported_at(new.at(shown).path()), &old.at(field), &mut errs);
+        let now = new.at(field).reported_at(new.at(shown).path());
+        match field {
+            "deprecatedCount" => {
+                if now.i64() != old.at(field).i64() {
+                    errs.push(now.invalid_i64("field is immutable"));
+                }
+            }
+            "regarding" | "related" | "deprecatedSource" => immutable(&now, &old.at(field), &mut errs),
+            time if time.ends_with("Time") || time.ends_with("Timestamp") => {
+                immutable(&now, &old.at(field), &mut errs);
+            }
+            _ => immutable_text(&now, &old.at(field), &mut errs),
+        }
     }
     errs
 }

@@ -2,6 +2,9 @@
 //!
 //! Source: the strategies' `WarningsOnCreate` and `WarningsOnUpdate`.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
 use super::rules;
 use super::warnings::{Warnings, claim_spec_into, deprecated_label, ip_into, warn, workload};
 use crate::cursor::Node;
@@ -311,16 +314,11 @@ pub fn cron_job_update(new: &Node, old: &Node) -> Warnings {
     warnings
 }
 
-/// A new or changed Secret: the certificate of a `kubernetes.io/tls` one should be there. Whether
-/// its key belongs to it is not looked at.
+/// A new or changed Secret: a `kubernetes.io/tls` one should hold a certificate and its key.
 pub fn secret(object: &Node) -> Warnings {
-    let data = object.at("data");
-    if object.at("type").str() == "kubernetes.io/tls" {
-        for (key, what) in [("tls.crt", "certificate"), ("tls.key", "key")] {
-            if data.key(key).is_empty() {
-                return vec![format!("tls: failed to find any PEM data in {what} input")];
-            }
-        }
+    if object.at("type").str() != "kubernetes.io/tls" {
+        return Vec::new();
     }
-    Vec::new()
+    let data = |key| BASE64.decode(object.at("data").key(key).str()).unwrap_or_default();
+    super::key_pair::problem(&data("tls.crt"), &data("tls.key")).into_iter().collect()
 }

@@ -336,11 +336,20 @@ fn service_blocks(spec: &Node, errs: &mut ErrorList) {
         return;
     }
     blocks.items().for_each(|block| rules::canonical_cidr(&block, errs));
-    let families: Vec<bool> = blocks.strings().iter().map(|block| block.contains(':')).collect();
-    if families.len() == 2 && families[0] == families[1] {
+    let families: Vec<Option<bool>> =
+        blocks.strings().into_iter().map(|b| rules::parse_cidr(b).map(|cidr| is_v4(cidr.address))).collect();
+    if families.len() == 2 && families[0] == families[1] && families[0].is_some() {
         let detail =
             "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
         errs.push(blocks.invalid(detail));
+    }
+}
+
+/// Whether it is an IPv4 address, also one inside of IPv6, which Go does not tell apart.
+fn is_v4(address: std::net::IpAddr) -> bool {
+    match address {
+        std::net::IpAddr::V4(_) => true,
+        std::net::IpAddr::V6(ip) => ip.to_ipv4_mapped().is_some(),
     }
 }
 

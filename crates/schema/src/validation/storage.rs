@@ -1,8 +1,8 @@
 //! The group `storage.k8s.io`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::metadata::immutable;
+use super::metadata::{immutable, immutable_text};
 use super::{core::volumes, format, labels, metadata, rules, volume_sources};
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList, Path};
@@ -13,7 +13,9 @@ pub fn storage_class(object: &Node) -> ErrorList {
     metadata::validate(&object.at("metadata"), format::name_is_subdomain, &mut errs);
     provisioner(&object.at("provisioner"), &mut errs);
     parameters(&object.at("parameters"), true, &mut errs);
-    rules::one_of(&object.at("reclaimPolicy"), &["Delete", "Retain"], &mut errs);
+    if !object.at("reclaimPolicy").is_empty() {
+        rules::one_of(&object.at("reclaimPolicy"), &["Delete", "Retain"], &mut errs);
+    }
     let mode = object.at("volumeBindingMode");
     if mode.is_set() {
         rules::one_of(&mode, &["Immediate", "WaitForFirstConsumer"], &mut errs);
@@ -28,7 +30,9 @@ pub fn storage_class(object: &Node) -> ErrorList {
 pub fn storage_class_update(new: &Node, old: &Node) -> ErrorList {
     let mut errs = storage_class(new);
     metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
-    for field in ["parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"] {
+    immutable(&new.at("parameters"), &old.at("parameters"), &mut errs);
+    immutable_text(&new.at("provisioner"), &old.at("provisioner"), &mut errs);
+    for field in ["reclaimPolicy", "volumeBindingMode"] {
         immutable(&new.at(field), &old.at(field), &mut errs);
     }
     errs
@@ -62,10 +66,11 @@ fn parameters(parameters: &Node, may_be_empty: bool, errs: &mut ErrorList) {
 }
 
 fn topologies(list: &Node, errs: &mut ErrorList) {
-    let mut seen = BTreeSet::new();
+    // Upstream compares each term with those before it, and with as many empty ones as there are terms.
+    let mut seen = vec![BTreeMap::new(); list.len()];
     for term in list.items() {
         let expressions = term.at("matchLabelExpressions");
-        let mut keys = BTreeSet::new();
+        let mut keys: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for expression in expressions.items() {
             let values = expression.at("values");
             if values.is_empty() {
@@ -73,13 +78,14 @@ fn topologies(list: &Node, errs: &mut ErrorList) {
             }
             rules::unique(values.items(), errs);
             labels::label_name(&expression.at("key"), errs);
-            if !keys.insert(expression.at("key").str()) {
-                errs.push(expression.at("key").duplicate());
+            let values = values.strings().into_iter().collect();
+            if keys.insert(expression.at("key").str(), values).is_some() {
+                errs.push(Error::duplicate(expression.at("key").path(), expression.at("key").str()));
             }
         }
-        if !seen.insert(expressions.to_value().to_string()) {
-            errs.push(Error::duplicate(expressions.path(), ""));
-        }
+        let same = seen.iter().filter(|before| **before == keys).count();
+        errs.extend((0..same).map(|_| Error::duplicate(expressions.path(), "")));
+        seen.push(keys);
     }
 }
 
@@ -98,7 +104,7 @@ pub fn volume_attachment(object: &Node) -> ErrorList {
         (false, true) if name.is_empty() => {
             errs.push(name.required("must specify non empty persistentVolumeName"));
         }
-        (true, false) => volumes::spec(&inline, true, &mut errs),
+        (true, false) => volumes::spec(&inline, "", true, &mut errs),
         (false, true) => {}
     }
     rules::named(&spec.at("nodeName"), format::name_is_subdomain, &mut errs);
@@ -261,7 +267,7 @@ pub fn csi_storage_capacity_update(new: &Node, old: &Node) -> ErrorList {
     let mut errs = csi_storage_capacity(new);
     metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
     immutable(&new.at("nodeTopology"), &old.at("nodeTopology"), &mut errs);
-    immutable(&new.at("storageClassName"), &old.at("storageClassName"), &mut errs);
+    immutable_text(&new.at("storageClassName"), &old.at("storageClassName"), &mut errs);
     errs
 }
 
@@ -285,4 +291,24 @@ pub fn volume_attributes_class_update(new: &Node, old: &Node) -> ErrorList {
     }
     errs.extend(volume_attributes_class(new));
     errs
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn terms_of_topologies_differ_from_each_other_and_from_nothing() {
+        let count = |list: serde_json::Value| {
+            let mut errs = ErrorList::new();
+            topologies(&Node::root(&list), &mut errs);
+            errs.len()
+        };
+        let term = |values: &[&str]| json!({"matchLabelExpressions": [{"key": "zone", "values": values}]});
+        assert_eq!(count(json!([term(&["a", "b"]), term(&["a"])])), 0);
+        assert_eq!(count(json!([term(&["a", "b"]), term(&["b", "a"])])), 1);
+        assert_eq!(count(json!([term(&["a"]), {}])), 2);
+    }
 }

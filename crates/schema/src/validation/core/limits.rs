@@ -98,8 +98,14 @@ fn limit_values(limit: &Node, name: &str, errs: &mut ErrorList) {
         check("maxLimitRequestRatio", ratio, format!("ratio {r} is less than 1"));
     }
     if let (Some(r), Some(min), Some(max)) = (ratio, min, max) {
-        let most = max.as_f64() / min.as_f64();
-        if r.as_f64() > most {
+        // Thousandths where they fit, else whole units.
+        let fit = [r, min, max].iter().all(|q| q.units() < i64::MAX / 1000);
+        let (r_value, most) = if fit {
+            (r.milli() as f64 / 1000.0, max.milli() as f64 / min.milli() as f64)
+        } else {
+            (r.units() as f64, max.units() as f64 / min.units() as f64)
+        };
+        if r_value > most {
             check("maxLimitRequestRatio", ratio, format!("ratio {r} is greater than max/min = {most:.6}"));
         }
     }

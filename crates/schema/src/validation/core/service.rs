@@ -16,7 +16,7 @@ const AFFINITY_SECONDS_MAX: i64 = 86400;
 pub fn service(object: &Node) -> ErrorList {
     let mut errs = ErrorList::new();
     metadata::validate(&object.at("metadata"), format::name_is_label, &mut errs);
-    validate(object, &mut errs);
+    validate(object, None, &mut errs);
     errs
 }
 
@@ -24,11 +24,6 @@ pub fn service(object: &Node) -> ErrorList {
 pub fn service_update(new: &Node, old: &Node) -> ErrorList {
     let mut errs = ErrorList::new();
     let (spec, was) = (new.at("spec"), old.at("spec"));
-    // Addresses are allocated before anything else is looked at, which these keep from happening.
-    cluster_ips(&spec, &mut errs);
-    if !errs.is_empty() {
-        return errs;
-    }
     metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
     cluster_ips_update(&spec, &was, &mut errs);
     ip_families_update(&spec, &was, &mut errs);
@@ -43,7 +38,16 @@ pub fn service_update(new: &Node, old: &Node) -> ErrorList {
     if needs_health_check(&spec) && needs_health_check(&was) && spec.at(port).i64() != was.at(port).i64() {
         errs.push(spec.at(port).forbidden("field is immutable"));
     }
-    validate(new, &mut errs);
+    validate(new, Some(old), &mut errs);
+    errs
+}
+
+/// Only the addresses and families of a new or changed Service: what must hold before addresses are
+/// allocated.
+pub fn addresses(service: &serde_json::Value, old: Option<&serde_json::Value>) -> ErrorList {
+    let mut errs = ErrorList::new();
+    let known = old.map(|old| Node::root(old).at("spec").at("clusterIPs").strings());
+    cluster_ips(&Node::root(service).at("spec"), &known.unwrap_or_default(), &mut errs);
     errs
 }
 
@@ -63,7 +67,9 @@ fn needs_health_check(spec: &Node) -> bool {
     is_balanced(spec) && spec.at("externalTrafficPolicy").str() == "Local"
 }
 
-fn validate(object: &Node, errs: &mut ErrorList) {
+fn validate(object: &Node, old: Option<&Node>, errs: &mut ErrorList) {
+    // What was there before stricter rules came may stay.
+    let known = |list| old.map(|old| old.at("spec").at(list).strings()).unwrap_or_default();
     let (annotations, spec) = (object.at("metadata").at("annotations"), object.at("spec"));
     let mode = annotations.key("service.kubernetes.io/topology-mode");
     let hints = annotations.key("service.kubernetes.io/topology-aware-hints");
@@ -78,10 +84,11 @@ fn validate(object: &Node, errs: &mut ErrorList) {
     ports(&spec, errs);
     labels::labels(&spec.at("selector"), errs);
     session_affinity(&spec, errs);
-    cluster_ips(&spec, errs);
+    cluster_ips(&spec, &known("clusterIPs"), errs);
+    let known_ips = known("externalIPs");
     for ip in spec.at("externalIPs").items() {
         let before = errs.len();
-        rules::ip_address(&ip, errs);
+        rules::new_ip_address(&ip, &known_ips, errs);
         if errs.len() == before {
             reachable(&ip, errs);
         }
@@ -108,8 +115,11 @@ fn by_type(spec: &Node, errs: &mut ErrorList) {
             errs.push(spec.at("clusterIPs").index(0).invalid_str(detail));
         }
         "ExternalName" => {
-            for field in ["clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-                if let Some(field) = spec.at(field).opt() {
+            let (addresses, families) = (spec.at("clusterIPs"), spec.at("ipFamilies"));
+            let policy = spec.at("ipFamilyPolicy");
+            let set = [!addresses.is_empty(), !families.is_empty(), policy.is_set()];
+            for (field, set) in [addresses, families, policy].iter().zip(set) {
+                if set {
                     errs.push(field.forbidden("may not be set for ExternalName services"));
                 }
             }
@@ -168,7 +178,7 @@ fn session_affinity(spec: &Node, errs: &mut ErrorList) {
     }
 }
 
-fn cluster_ips(spec: &Node, errs: &mut ErrorList) {
+fn cluster_ips(spec: &Node, known: &[&str], errs: &mut ErrorList) {
     if is_external_name(spec) {
         return;
     }
@@ -203,7 +213,7 @@ fn cluster_ips(spec: &Node, errs: &mut ErrorList) {
             continue;
         }
         let before = errs.len();
-        rules::ip_address(&ip, errs);
+        rules::new_ip_address(&ip, known, errs);
         invalid |= errs.len() != before;
     }
     if all.len() > 2 {

@@ -1,6 +1,8 @@
 //! PersistentVolumeClaims.
 
 use super::super::{diff, format, labels, metadata, resources, rules};
+use serde_json::Value;
+
 use crate::cursor::Node;
 use crate::field::{Error, ErrorList, Path};
 
@@ -14,6 +16,11 @@ pub fn claim(object: &Node) -> ErrorList {
     errs
 }
 
+/// A group that was named before it was looked at may stay, and be changed.
+fn names_group(spec: &Node) -> bool {
+    ["dataSource", "dataSourceRef"].iter().any(|source| spec.at(source).at("apiGroup").is_set())
+}
+
 /// Access modes, of which ReadWriteOncePod stands alone; reported at the list.
 pub(super) fn access_modes(modes: &Node, errs: &mut ErrorList) {
     for mode in modes.items() {
@@ -25,8 +32,12 @@ pub(super) fn access_modes(modes: &Node, errs: &mut ErrorList) {
     }
 }
 
-/// The spec of a claim, wherever it is.
+/// The spec of a new claim, wherever it is.
 pub fn claim_spec(spec: &Node, errs: &mut ErrorList) {
+    changed_claim_spec(spec, false, errs);
+}
+
+fn changed_claim_spec(spec: &Node, any_group: bool, errs: &mut ErrorList) {
     let modes = spec.at("accessModes");
     if modes.is_empty() {
         errs.push(modes.required("at least 1 access mode is required"));
@@ -46,13 +57,13 @@ pub fn claim_spec(spec: &Node, errs: &mut ErrorList) {
     if let Some(mode) = spec.at("volumeMode").opt() {
         rules::one_of(&mode, &["Block", "Filesystem"], errs);
     }
-    data_sources(spec, errs);
+    data_sources(spec, any_group, errs);
     if !spec.at("volumeAttributesClassName").is_empty() {
         rules::named(&spec.at("volumeAttributesClassName"), format::name_is_subdomain, errs);
     }
 }
 
-fn data_sources(spec: &Node, errs: &mut ErrorList) {
+fn data_sources(spec: &Node, any_group: bool, errs: &mut ErrorList) {
     let (source, reference) = (spec.at("dataSource"), spec.at("dataSourceRef"));
     for from in [&source, &reference].into_iter().filter(|from| from.is_set()) {
         rules::not_empty(&from.at("name"), errs);
@@ -62,7 +73,7 @@ fn data_sources(spec: &Node, errs: &mut ErrorList) {
             let detail = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
             errs.push(from.invalid_as(kind, detail));
         }
-        if !group.is_empty() {
+        if !group.is_empty() && !any_group {
             rules::formatted(&group, format::dns1123_subdomain, errs);
         }
         if !from.at("namespace").is_empty() {
@@ -86,16 +97,14 @@ fn data_sources(spec: &Node, errs: &mut ErrorList) {
 pub fn claim_update(new: &Node, old: &Node) -> ErrorList {
     let mut errs = ErrorList::new();
     metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
-    errs.extend(claim(new));
+    metadata::validate(&new.at("metadata"), format::name_is_subdomain, &mut errs);
+    changed_claim_spec(&new.at("spec"), names_group(&old.at("spec")), &mut errs);
     let (spec, old_spec) = (new.at("spec"), old.at("spec"));
     let (mut munged, mut before) = (spec.to_value(), old_spec.to_value());
     if before["volumeName"].as_str().unwrap_or_default().is_empty() && !munged["volumeName"].is_null() {
         before["volumeName"] = munged["volumeName"].clone();
     }
-    // A claim without a class may be given one, once.
-    if before["storageClassName"].is_null() && !munged["storageClassName"].is_null() {
-        before["storageClassName"] = munged["storageClassName"].clone();
-    }
+    upgrade_class(new, old, &mut munged, &mut errs);
     let bound = new.at("status").at("phase").str() == "Bound";
     let size = |spec: &Node| rules::quantity(&spec.at("resources").at("requests").key("storage"));
     if bound && munged["resources"]["requests"].is_object() {
@@ -142,6 +151,28 @@ pub fn claim_update(new: &Node, old: &Node) -> ErrorList {
     errs
 }
 
+const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+
+/// A claim without a class may be given one, once; the annotation from before there was a field for it
+/// may turn into that.
+fn upgrade_class(new: &Node, old: &Node, munged: &mut Value, errs: &mut ErrorList) {
+    let was = old.at("metadata").at("annotations").at(CLASS_ANNOTATION).opt_str();
+    let is = new.at("metadata").at("annotations").at(CLASS_ANNOTATION).opt_str();
+    let has_class = old.at("spec").at("storageClassName").is_set();
+    let given = new.at("spec").at("storageClassName").opt_str().filter(|_| !has_class);
+    let upgraded = was.is_some() && given == was && is.is_none_or(|is| Some(is) == was);
+    if !upgraded && is.unwrap_or_default() != was.unwrap_or_default() {
+        let at = new.at("metadata").at("annotations").at(CLASS_ANNOTATION);
+        errs.push(at.invalid_str("field is immutable"));
+    }
+    if given.is_some()
+        && (was.is_none() || given == was)
+        && let Some(spec) = munged.as_object_mut()
+    {
+        spec.remove("storageClassName");
+    }
+}
+
 /// A changed status of a claim.
 pub fn claim_status_update(new: &Node, old: &Node) -> ErrorList {
     let mut errs = ErrorList::new();
@@ -162,6 +193,9 @@ pub fn claim_status_update(new: &Node, old: &Node) -> ErrorList {
         if errs.len() == before {
             basic(&quantity, &mut errs);
         }
+        if errs.len() == before {
+            rules::nonnegative_quantity(&quantity, &mut errs);
+        }
     }
     errs
 }
@@ -177,7 +211,11 @@ const RESIZE_STATES: [&str; 5] = [
 
 /// Of a claim's resources, only storage is resized, and what others name with a domain.
 fn claim_resource(name: &str, at: &Node, errs: &mut ErrorList) {
-    errs.extend(super::super::format::label_key(name).into_iter().map(|m| at.invalid_as(name, m)));
+    let wrong = format::label_key(name);
+    if !wrong.is_empty() {
+        errs.extend(wrong.into_iter().map(|m| at.invalid_as(name, m)));
+        return;
+    }
     if resources::is_native(name) && name != "storage" {
         errs.push(Error::not_supported(at.path(), name, &["storage"]));
     }
