@@ -19,11 +19,22 @@ pub struct Decoded {
     pub warnings: Vec<String>,
 }
 
-/// The media type of a body, without parameters; JSON where none is given.
-pub fn content_type(headers: &HeaderMap) -> &str {
+/// The media type of a body, without parameters; JSON where none is given, nothing where it cannot be read.
+pub fn content_type(headers: &HeaderMap) -> String {
     let text = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media = text.split(';').next().unwrap_or_default().trim();
-    if media.is_empty() { "application/json" } else { media }
+    if text.is_empty() {
+        return "application/json".to_owned();
+    }
+    let (media, parameters) = text.split_once(';').unwrap_or((text, ""));
+    // As Go reads it: each parameter has a name and a value, only the last may be missing altogether.
+    let is_fine = |parameter: &str| {
+        let (name, value) = parameter.split_once('=').unwrap_or_default();
+        !name.trim().is_empty() && !value.trim().is_empty()
+    };
+    if parameters.trim().is_empty() || parameters.split(';').all(is_fine) {
+        return media.trim().to_ascii_lowercase();
+    }
+    String::new()
 }
 
 /// What `fieldValidation` says; warnings unless told otherwise.
@@ -37,7 +48,7 @@ pub fn strictness(query: &Query) -> Strictness {
 
 /// Parses a body into a tree without looking at any type.
 pub fn parse(body: &[u8], headers: &HeaderMap) -> Result<Value, ApiError> {
-    let read = match content_type(headers) {
+    let read = match content_type(headers).as_str() {
         "application/json" => decode::json_to_value,
         "application/yaml" => decode::yaml_to_value,
         _ => return Err(ApiError::unsupported_media_type(OBJECT_MEDIA_TYPES)),
@@ -90,7 +101,7 @@ impl<'a> Target<'a> {
 
 /// Whether a body is YAML, where it must be that or JSON.
 fn is_yaml(headers: &HeaderMap) -> Result<bool, ApiError> {
-    match content_type(headers) {
+    match content_type(headers).as_str() {
         "application/json" => Ok(false),
         "application/yaml" => Ok(true),
         _ => Err(ApiError::unsupported_media_type(OBJECT_MEDIA_TYPES)),
@@ -160,6 +171,14 @@ pub(crate) fn type_error(
     } else {
         (found.group.as_str(), found.version.as_str())
     };
+    if kind == target.kind && group == target.group && version != target.version && was_known(group, version)
+    {
+        return ApiError::bad_request(format!(
+            "the API version in the data ({}) does not match the expected API version ({})",
+            group_version(group, version),
+            group_version(target.group, target.version)
+        ));
+    }
     let cannot = |why: &dyn std::fmt::Display| {
         ApiError::bad_request(format!(
             "{kind} in version {version:?} cannot be handled as a {}: {why}",
@@ -173,6 +192,14 @@ pub(crate) fn type_error(
         };
     }
     cannot(&wrong_kind(target, group, version, kind))
+}
+
+/// Whether upstream can still read what was of a version that is not served.
+fn was_known(group: &str, version: &str) -> bool {
+    matches!(
+        (group, version),
+        ("authorization.k8s.io", "v1beta1") | ("authentication.k8s.io", "v1beta1" | "v1alpha1")
+    )
 }
 
 /// Why an object of one kind is not one of another.
@@ -203,6 +230,9 @@ pub fn normalise(kind: &Kind, value: Value, strictness: Strictness) -> Result<De
 
 /// As [`normalise`], with what upstream says about the result of a strategic merge patch.
 pub fn normalise_patched(kind: &Kind, value: Value, strictness: Strictness) -> Result<Decoded, DecodeError> {
+    if let Some(handler) = &kind.custom {
+        return crate::crd::normalise_applied(kind, handler, value);
+    }
     normalise_with(kind, value, strictness, decode::decode_patched)
 }
 

@@ -3,23 +3,27 @@
 //! The documents are derived from a [`Registry`] once and served as bytes.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
-use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::digest::{SHA256, SHA512, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
+use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
 
 use crate::body::Body;
+use crate::health;
 use crate::kind::{Backend, Group, Kind, Registry, Text, Verbs, Version, group_version};
-use crate::negotiate::{Endpoint, Output, negotiate as negotiate_object};
+use crate::negotiate::{self, Endpoint, Media, Output, negotiate as negotiate_object, routable};
 use crate::query::Query;
 use crate::status::ApiError;
 
-/// `Content-Type` of aggregated discovery.
-pub const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+/// `Content-Type` of aggregated discovery as JSON.
+pub const AGGREGATED_JSON: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+/// What it says beside the encoding.
+const AGGREGATED: &str = ";g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
 /// The discovery documents of one registry, as JSON.
 pub struct Documents {
@@ -36,18 +40,9 @@ pub struct Aggregated {
     /// JSON.
     pub bytes: Bytes,
     /// Value of the `ETag` header, with its quotes.
-    pub etag: String,
-}
-
-/// Which form of a document an `Accept` header asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
-    /// One document per group and version, in any media type that objects have.
-    Plain,
-    /// The aggregated document.
-    Aggregated,
-    /// Nothing that could be served: 406.
-    Unknown,
+    etag: String,
+    /// The same as protobuf, made when it is first asked for.
+    protobuf: OnceLock<Bytes>,
 }
 
 impl Documents {
@@ -84,52 +79,11 @@ impl Documents {
 
     /// The aggregated document at `path`, which is `/api` or `/apis`.
     pub fn aggregated(&self, path: &str) -> Option<&Aggregated> {
-        match path.strip_suffix('/').unwrap_or(path) {
-            "/api" => Some(&self.core),
+        match path {
+            "/api" | "/api/" => Some(&self.core),
             "/apis" => Some(&self.named),
             _ => None,
         }
-    }
-}
-
-/// Chooses the form of `/api` and `/apis` by the `Accept` header.
-pub fn negotiate(accept: &str) -> Form {
-    let mut clauses: Vec<(f32, Form)> = accept.split(',').filter_map(clause).collect();
-    if accept.trim().is_empty() {
-        return Form::Plain;
-    }
-    // A stable sort: of equally good ones the first counts.
-    clauses.sort_by(|a, b| b.0.total_cmp(&a.0));
-    clauses.first().map_or(Form::Unknown, |(_, form)| *form)
-}
-
-/// Quality and form of one clause of an `Accept` header, if it can be served.
-fn clause(clause: &str) -> Option<(f32, Form)> {
-    let mut parts = clause.split(';').map(str::trim);
-    let media_type = parts.next()?;
-    let (mut quality, mut group, mut version, mut r#as) = (1.0, "", "", "");
-    for (key, value) in parts.filter_map(|part| part.split_once('=')) {
-        match key.trim() {
-            "q" => quality = value.trim().parse().unwrap_or(0.0),
-            "g" => group = value.trim(),
-            "v" => version = value.trim(),
-            "as" => r#as = value.trim(),
-            _ => {}
-        }
-    }
-    let plain = [
-        "application/json",
-        "application/yaml",
-        "application/vnd.kubernetes.protobuf",
-        "application/*",
-        "*/*",
-    ];
-    match (media_type, group, version, r#as) {
-        ("application/json", "apidiscovery.k8s.io", "v2", "APIGroupDiscoveryList") => {
-            Some((quality, Form::Aggregated))
-        }
-        (media_type, "", "", "") if plain.contains(&media_type) => Some((quality, Form::Plain)),
-        _ => None,
     }
 }
 
@@ -140,27 +94,78 @@ pub(crate) fn respond(
     path: &str,
     headers: &HeaderMap,
     query: &Query,
+    address: &str,
 ) -> Option<Result<Response<Body>, ApiError>> {
     let documents = registry.documents();
-    if let Some(document) = documents.aggregated(path) {
+    let routed = is_routed(path);
+    if let Some(document) = documents.aggregated(path)
+        && is_aggregated(headers)
+    {
         let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        match negotiate(accept) {
-            Form::Aggregated => return Some(Ok(document.respond(headers))),
-            Form::Unknown => return Some(Err(not_acceptable())),
-            Form::Plain => {}
-        }
+        let refused = if routed { routable(accept, false).err() } else { None };
+        return Some(refused.map_or_else(|| Ok(document.respond(headers)), Err));
     }
     if let Some(document) = documents.plain(path) {
+        let own = (path.trim_end_matches('/') == "/api").then(|| with_address(document, address));
+        let document = own.as_ref().unwrap_or(document);
+        let endpoint = Endpoint { routed, ..Endpoint::PLAIN };
         return Some(
-            negotiate_object(headers, query, Endpoint::PLAIN).map(|output| respond_plain(document, output)),
+            negotiate_object(headers, query, endpoint).map(|output| respond_plain(document, output)),
         );
     }
     let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     match segments.as_slice() {
         ["api", ..] => Some(Err(ApiError::no_such_path())),
-        ["apis", group, ..] if registry.group(group).is_some() => Some(Err(ApiError::no_such_path())),
+        ["apis", group, ..] if registry.group(group).is_some_and(|group| !group.is_custom()) => {
+            Some(Err(ApiError::no_such_path()))
+        }
         _ => None,
     }
+}
+
+/// Whether upstream's router is in front of a document: not of the lists of groups, nor of single groups.
+pub(crate) fn is_routed(path: &str) -> bool {
+    path.trim_matches('/').split('/').count() > 2 || path.starts_with("/api/") || path == "/api"
+}
+
+/// Whether the `Accept` header asks for the aggregated form.
+pub(crate) fn is_aggregated(headers: &HeaderMap) -> bool {
+    aggregated_media(headers).is_some()
+}
+
+fn aggregated_media(headers: &HeaderMap) -> Option<Media> {
+    negotiate::aggregated(headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default())
+}
+
+/// `/api` says where this server is.
+fn with_address(document: &Bytes, address: &str) -> Bytes {
+    let mut document: Value = serde_json::from_slice(document).unwrap_or_default();
+    document["serverAddressByClientCIDRs"][0]["serverAddress"] = address.into();
+    to_bytes(&document)
+}
+
+/// What `/` lists: every path that is no resource.
+pub(crate) fn paths(registry: &Registry) -> Vec<String> {
+    const OTHERS: [&str; 9] = [
+        "/.well-known/openid-configuration",
+        "/apis/",
+        "/metrics",
+        "/metrics/slis",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openapi/v3/",
+        "/openid/v1/jwks",
+        "/version",
+    ];
+    let health = ["healthz", "livez", "readyz"].into_iter().flat_map(|name| {
+        let checks = health::checks(name).into_iter().map(move |check| format!("/{name}/{check}"));
+        std::iter::once(format!("/{name}")).chain(checks)
+    });
+    let documents = registry.documents().plain.keys().cloned();
+    let mut all: Vec<String> =
+        documents.chain(OTHERS.iter().map(|path| (*path).to_owned())).chain(health).collect();
+    all.sort_unstable();
+    all
 }
 
 pub(crate) fn respond_plain(document: &Bytes, output: Output) -> Response<Body> {
@@ -170,31 +175,43 @@ pub(crate) fn respond_plain(document: &Bytes, output: Output) -> Response<Body> 
     output.respond(StatusCode::OK, &serde_json::from_slice(document).unwrap_or_default())
 }
 
-fn not_acceptable() -> ApiError {
-    let accepted = [
-        AGGREGATED,
-        "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList",
-    ];
-    ApiError::not_acceptable(&accepted)
-}
-
 impl Aggregated {
+    /// From the document's JSON.
+    pub(crate) fn new(bytes: Bytes) -> Self {
+        Self { etag: etag(&bytes), bytes, protobuf: OnceLock::new() }
+    }
+
     /// The document, or 304 to a client that has it.
     pub(crate) fn respond(&self, headers: &HeaderMap) -> Response<Body> {
         let known = headers.get(IF_NONE_MATCH).is_some_and(|tag| tag.as_bytes() == self.etag.as_bytes());
-        let output = Output::default();
+        let output = Output { media: aggregated_media(headers).unwrap_or_default(), ..Output::default() };
         let mut response = if known {
             output.respond_bytes(StatusCode::NOT_MODIFIED, Bytes::new())
         } else {
-            output.respond_bytes(StatusCode::OK, self.bytes.clone())
+            output.respond_bytes(StatusCode::OK, self.encoded(output))
         };
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(AGGREGATED));
-        headers.insert(VARY, HeaderValue::from_static("Accept"));
-        if let Ok(etag) = HeaderValue::from_str(&self.etag) {
+        let media = output.content_type();
+        let media = format!("{}{AGGREGATED}", media.to_str().unwrap_or_default());
+        if let (Ok(media), Ok(etag)) = (HeaderValue::from_str(&media), HeaderValue::from_str(&self.etag)) {
+            headers.insert(CONTENT_TYPE, media);
             headers.insert(ETAG, etag);
         }
+        headers.insert(VARY, HeaderValue::from_static("Accept"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
         response
+    }
+
+    fn encoded(&self, output: Output) -> Bytes {
+        let encode = || {
+            let document = serde_json::from_slice(&self.bytes).unwrap_or_default();
+            output.encode(&document).unwrap_or_default()
+        };
+        match output.media {
+            Media::Json => self.bytes.clone(),
+            Media::Yaml => encode(),
+            Media::Protobuf => self.protobuf.get_or_init(encode).clone(),
+        }
     }
 }
 
@@ -248,7 +265,8 @@ fn resources(kind: &Kind) -> Vec<Value> {
         "verbs": verbs(kind),
     });
     add_names(&mut main, kind);
-    if kind.storage.backend != Backend::Virtual && kind.verbs != Verbs::Create {
+    if kind.storage.backend != Backend::Virtual && kind.verbs != Verbs::Create && stores_what_it_serves(kind)
+    {
         main["storageVersionHash"] = json!(storage_version_hash(kind));
     }
     let mut all = vec![main];
@@ -267,6 +285,11 @@ fn resources(kind: &Kind) -> Vec<Value> {
         all.push(entry);
     }
     all
+}
+
+/// Upstream knows the stored version of custom kinds from the versions that are served.
+fn stores_what_it_serves(kind: &Kind) -> bool {
+    kind.custom.as_ref().is_none_or(|handler| handler.definition().serves_storage())
 }
 
 /// Verbs in the order in which upstream lists them: custom resources have their own.
@@ -311,8 +334,7 @@ fn aggregated(groups: &[&Group]) -> Aggregated {
         "metadata": {},
         "items": items,
     }));
-    let etag = etag(&bytes);
-    Aggregated { bytes, etag }
+    Aggregated::new(bytes)
 }
 
 /// An `ETag` for `bytes`, with its quotes.
@@ -322,7 +344,7 @@ pub(crate) fn etag(bytes: &[u8]) -> String {
 
 /// A hash of `bytes` in upper-case hexadecimal.
 pub(crate) fn hash(bytes: &[u8]) -> String {
-    digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
+    digest(&SHA512, bytes).as_ref().iter().map(|byte| format!("{byte:02X}")).collect()
 }
 
 fn aggregated_version(version: &Version) -> Value {
@@ -331,9 +353,11 @@ fn aggregated_version(version: &Version) -> Value {
 }
 
 fn aggregated_resource(kind: &Kind) -> Value {
+    // Of built-in kinds, the group and version are those of the list.
+    let (group, version) = if kind.is_custom() { (&*kind.group, &*kind.version) } else { ("", "") };
     let mut entry = json!({
         "resource": kind.plural,
-        "responseKind": {"group": "", "version": "", "kind": kind.kind},
+        "responseKind": {"group": group, "version": version, "kind": kind.kind},
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": kind.singular,
         "verbs": verbs(kind),
@@ -341,9 +365,11 @@ fn aggregated_resource(kind: &Kind) -> Value {
     add_names(&mut entry, kind);
     if !kind.subresources.is_empty() {
         let subresource = |sub: &crate::kind::Subresource| {
+            let own = sub.version.is_empty();
+            let (group, version) = if own { (group, version) } else { (&*sub.group, &*sub.version) };
             json!({
                 "subresource": sub.name,
-                "responseKind": {"group": sub.group, "version": sub.version, "kind": sub.kind},
+                "responseKind": {"group": group, "version": version, "kind": sub.kind},
                 "verbs": sub.verbs,
             })
         };
@@ -385,14 +411,24 @@ mod tests {
 
     #[test]
     fn accept_headers_choose_the_form() {
-        assert_eq!(negotiate(""), Form::Plain);
-        assert_eq!(negotiate("*/*"), Form::Plain);
-        assert_eq!(negotiate(AGGREGATED), Form::Aggregated);
-        assert_eq!(negotiate(&format!("application/json;q=0.5,{AGGREGATED}")), Form::Aggregated);
-        assert_eq!(negotiate(&AGGREGATED.replace("v=v2", "v=v9")), Form::Unknown);
-        assert_eq!(
-            negotiate(&format!("{},application/json", AGGREGATED.replace("v=v2", "v=v9"))),
-            Form::Plain
-        );
+        let form = negotiate::aggregated;
+        let json = format!("application/json{AGGREGATED}");
+        assert_eq!((form(""), form("*/*")), (None, None));
+        assert_eq!(form(&json), Some(Media::Json));
+        assert_eq!(form(&format!("application/json;q=0.5,{json}")), Some(Media::Json));
+        assert_eq!(form(&json.replace("v=v2", "v=v9")), None);
+        let client = format!("application/vnd.kubernetes.protobuf{AGGREGATED},application/json");
+        assert_eq!(form(&client), Some(Media::Protobuf));
+    }
+
+    #[test]
+    fn aggregated_discovery_has_messages() {
+        let registry = Registry::with_platform();
+        let document = registry.documents().aggregated("/apis").unwrap();
+        let output = Output { media: Media::Protobuf, ..Output::default() };
+        let bytes = document.encoded(output);
+        assert!(bytes.starts_with(b"k8s\0"));
+        let read = crate::protobuf::to_json(&bytes, ("", "")).unwrap();
+        assert_eq!(read["items"][0]["versions"][0]["resources"][0]["responseKind"]["kind"], "APIService");
     }
 }

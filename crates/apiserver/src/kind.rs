@@ -314,6 +314,23 @@ impl Kind {
         if self.group.is_empty() { self.kind.to_string() } else { format!("{}.{}", self.kind, self.group) }
     }
 
+    /// The key under which upstream keeps an object, which some messages quote.
+    pub fn upstream_key(&self, namespace: &str, name: &str) -> String {
+        let plural = self.plural.as_ref();
+        let directory = match (self.group.as_ref(), plural) {
+            ("", "services") => "services/specs".to_owned(),
+            ("", "endpoints") => "services/endpoints".to_owned(),
+            ("", "nodes") => "minions".to_owned(),
+            ("", "replicationcontrollers") => "controllers".to_owned(),
+            ("networking.k8s.io", "ingresses") => "ingress".to_owned(),
+            (group @ ("apiextensions.k8s.io" | "apiregistration.k8s.io"), _) => format!("{group}/{plural}"),
+            (group, _) if self.is_custom() => format!("{group}/{plural}"),
+            _ => plural.to_owned(),
+        };
+        let inside = if self.namespaced { format!("{namespace}/{name}") } else { name.to_owned() };
+        format!("/registry/{directory}/{inside}")
+    }
+
     /// `/registry/pods/` or `/registry/pods/<namespace>/`.
     pub fn prefix(&self, namespace: Option<&str>) -> String {
         match namespace {

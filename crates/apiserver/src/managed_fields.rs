@@ -80,6 +80,19 @@ fn in_version(kind: &Kind, object: &Value, version: &str) -> Option<(Value, &'st
     Some((object, ty))
 }
 
+/// Why ownership of a custom object cannot be compared across its versions, if it cannot: some owner is told
+/// in another version than the one that is written, which does not know all of the object.
+fn misfit(kind: &Kind, old: &Value, objects: &[&Value], api_version: &str) -> Option<String> {
+    let handler = kind.custom.as_ref()?;
+    let owners = old["metadata"]["managedFields"].as_array()?;
+    let versions: BTreeSet<&str> = owners.iter().filter_map(|owner| owner["apiVersion"].as_str()).collect();
+    let others: BTreeSet<&str> = versions.into_iter().filter(|version| *version != api_version).collect();
+    if others.is_empty() {
+        return None;
+    }
+    objects.iter().find_map(|object| handler.definition().misfit(&others, object))
+}
+
 fn track(
     kind: &Kind,
     old: &Value,
@@ -89,6 +102,11 @@ fn track(
     ty: &Type,
     api_version: &str,
 ) {
+    if misfit(kind, old, &[old, new], api_version).is_some() {
+        // As upstream, who would rather know no owners than refuse the update.
+        set_meta(new, "managedFields", Value::Null);
+        return;
+    }
     let ignored = ignored_fields(kind, subresource);
     let now = base::clock::rfc3339(base::clock::now());
     let exists = old.as_object().is_some_and(|fields| !fields.is_empty());
@@ -117,7 +135,7 @@ pub(crate) fn apply(
     subresource: &str,
 ) -> Result<Value, ApiError> {
     let merged = apply_named(call, old, config, manager, force, subresource, &Target::of(&call.kind))?;
-    let (namespace, name) = (meta(&merged, "namespace").to_owned(), meta(&merged, "name").to_owned());
+    let (namespace, name) = (meta(config, "namespace"), meta(config, "name"));
     let decoded = codec::normalise_patched(&call.kind, merged, Strictness::Ignore);
     let decoded = decoded.map_err(|error| {
         let (group, version, kind) = (&call.kind.group, &call.kind.version, &call.kind.kind);
@@ -174,6 +192,9 @@ fn apply_typed(
     ty: &Type,
     api_version: &str,
 ) -> Result<Value, ApiError> {
+    if let Some(why) = old.and_then(|old| misfit(kind, old, &[old], api_version)) {
+        return Err(apply_error(ApplyError::Invalid(why)));
+    }
     let to_version = |object: &Value, version: &str| in_version(kind, object, version);
     let request = ApplyRequest {
         live: old,

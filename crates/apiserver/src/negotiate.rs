@@ -234,6 +234,28 @@ pub(crate) fn best<'a>(headers: &HeaderMap, offered: &[&'a str]) -> Option<&'a s
     clauses(accept.unwrap_or("*/*")).iter().find_map(fits)
 }
 
+/// In which encoding an `Accept` header asks for aggregated discovery, if it asks for that first.
+pub(crate) fn aggregated(accept: &str) -> Option<Media> {
+    for clause in clauses(accept) {
+        let kind = |name: &str| clause.parameters.iter().rev().find(|(key, _)| *key == name).map(|(_, v)| *v);
+        let asked = (kind("g"), kind("v"), kind("as"));
+        for (media_type, media) in OBJECT_MEDIA_TYPES.iter().zip(MEDIA) {
+            match asked {
+                _ if !clause.fits(media_type) => {}
+                (None, None, None) => return None,
+                (Some("apidiscovery.k8s.io"), Some("v2"), Some("APIGroupDiscoveryList")) => {
+                    return Some(media);
+                }
+                _ => {}
+            }
+        }
+    }
+    None
+}
+
+/// The encodings of [`OBJECT_MEDIA_TYPES`].
+const MEDIA: [Media; 3] = [Media::Json, Media::Yaml, Media::Protobuf];
+
 /// More clauses than any client sends.
 const CLAUSES_MAX: usize = 64;
 
@@ -241,7 +263,6 @@ fn by_accept(accept: &str, endpoint: Endpoint) -> Result<Output, ApiError> {
     if endpoint.routed {
         routable(accept, endpoint.streams)?;
     }
-    const MEDIA: [Media; 3] = [Media::Json, Media::Yaml, Media::Protobuf];
     for clause in clauses(accept) {
         for (media_type, media) in OBJECT_MEDIA_TYPES.iter().zip(MEDIA) {
             if clause.fits(media_type)
@@ -255,7 +276,7 @@ fn by_accept(accept: &str, endpoint: Endpoint) -> Result<Output, ApiError> {
 }
 
 /// What the router in front of upstream's handlers makes of the bare types.
-fn routable(accept: &str, streams: bool) -> Result<(), ApiError> {
+pub(crate) fn routable(accept: &str, streams: bool) -> Result<(), ApiError> {
     let streamed = if streams { STREAM_MEDIA_TYPES } else { &[] };
     let known = |clause: &str| {
         let media = clause.split(';').next().unwrap_or_default().trim_matches(' ');

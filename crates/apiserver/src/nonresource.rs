@@ -121,7 +121,7 @@ pub(crate) fn not_found() -> Response<Body> {
 }
 
 /// `version.Info`.
-fn version() -> Value {
+pub(crate) fn version() -> Value {
     let platform = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
     json!({
         "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
@@ -148,7 +148,9 @@ fn metrics(server: &Arc<Inner>) -> Response<Body> {
         Some((kind.storage.group.to_string(), kind.plural.to_string(), resource.count()))
     };
     let objects: Vec<(String, String, usize)> = registry.stored().filter_map(count).collect();
-    metrics_text(server.counters.render(&objects))
+    let mut text = server.counters.render(&objects);
+    server.flow.render(&mut text);
+    metrics_text(text)
 }
 
 fn metrics_text(text: String) -> Response<Body> {

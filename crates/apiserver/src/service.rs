@@ -16,7 +16,7 @@ use crate::audit::{self, Record};
 use crate::body::{Body, BoxError};
 use crate::call::Call;
 use crate::compress;
-use crate::flow::{Permit, Schema};
+use crate::flow::{Schema, Seats};
 use crate::handlers::update::Part;
 use crate::handlers::{
     create, delete, delete_collection, get, list, part, patch, pod, scale, token, update, watch,
@@ -110,6 +110,7 @@ where
     let sender = match crate::authn::authenticate(&server, &mut parts).await {
         Ok(sender) => sender,
         Err(error) => {
+            server.counters.access.unknown();
             let auditor = server.auditor.as_ref();
             if let Some(record) = auditor.and_then(|to| Record::begin(to, id, None, &parts, &info)) {
                 record.unauthenticated(&error);
@@ -120,11 +121,18 @@ where
     if let Some(auditor) = &server.auditor {
         *record = Record::begin(auditor, id, Some(&sender.user), &parts, &info);
     }
+    server.counters.access.recognised(&sender.user.name);
     *warnings = sender.warnings.clone();
     let user =
         match crate::authz::request::act_as(&server, &sender, &mut parts, &info, &query, record.as_deref()) {
-            Ok(user) => user,
-            Err(error) => return Ok(refusal(negotiate_error(&parts.headers, &query).error(&error))),
+            Ok(user) => {
+                server.counters.access.decided(true);
+                user
+            }
+            Err(error) => {
+                server.counters.access.decided(false);
+                return Ok(refusal(negotiate_error(&parts.headers, &query).error(&error)));
+            }
         };
     if info.odd_slashes {
         return Ok(nonresource::not_found());
@@ -215,7 +223,8 @@ where
     add_warnings(&call, &mut answer);
     let verb = call.info.verb.as_str();
     let took = (verb != "watch").then(|| started.elapsed());
-    call.server.counters.answered(&call, answer.status(), took);
+    let size = http_body::Body::size_hint(answer.body()).exact();
+    call.server.counters.answered(&call, answer.status(), took, size);
     if matches!(verb, "get" | "list")
         && call.info.subresource.is_empty()
         && compress::accepted(&call.headers)
@@ -234,7 +243,7 @@ async fn seats(
     info: &RequestInfo,
     query: &Query,
     flow: &mut Option<Arc<Schema>>,
-) -> Result<Option<Permit>, Box<Response<Body>>> {
+) -> Result<Option<Seats>, Box<Response<Body>>> {
     if is_internal {
         return Ok(None);
     }
@@ -351,7 +360,11 @@ fn from_protobuf(
     headers: &mut HeaderMap,
 ) -> Result<Bytes, ApiError> {
     let deletes = matches!(info.verb.as_str(), "delete" | "deletecollection");
-    if (deletes && body.is_empty()) || codec::content_type(headers) != protobuf::MEDIA_TYPE {
+    // The handlers of patches know what they take.
+    if info.verb == "patch"
+        || (deletes && body.is_empty())
+        || codec::content_type(headers) != protobuf::MEDIA_TYPE
+    {
         return Ok(body);
     }
     let sub = kind.subresource(&info.subresource);

@@ -154,8 +154,10 @@ async fn check_one(server: Arc<Inner>, entry: Arc<Entry>, service: Value) {
     });
     let condition = super::available_check::check(&server, &remote).await;
     let is_there = condition["status"] == "True";
+    // What it serves is known before it is said to be there: who is told then finds it in discovery.
+    let learned = is_there && remote.learn().await;
     write_condition(&server, &entry, &service, condition).await;
-    if is_there && remote.learn().await {
+    if learned {
         // The documents have to be merged again.
         server.aggregation.changes.send_modify(|count| *count += 1);
     }

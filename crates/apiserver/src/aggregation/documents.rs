@@ -5,14 +5,14 @@ use std::sync::{Arc, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use http::Response;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue};
 use serde_json::{Map, Value, json};
 
 use super::Routes;
 use super::priorities;
 use super::remote::{Documents, Remote};
 use crate::body::Body;
-use crate::discovery::{Aggregated, Form, etag, negotiate};
+use crate::discovery::{Aggregated, etag, is_aggregated};
 use crate::kind::{Registry, version_priority};
 
 /// The merged documents for one registry.
@@ -47,17 +47,16 @@ impl Routes {
 
     /// The merged form of a discovery document, if others serve a part of it.
     pub fn discovery(&self, registry: &Arc<Registry>, path: &str, headers: &HeaderMap) -> Option<Found> {
+        let is_list = path == "/apis";
         let path = path.strip_suffix('/').unwrap_or(path);
         if path != "/apis" {
             let merged = self.merged(registry);
             return merged.plain.get(path).cloned().map(Found::Plain);
         }
-        let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        match negotiate(accept) {
-            Form::Aggregated => Some(Found::Aggregated(self.merged(registry))),
-            Form::Plain => self.merged(registry).plain.get(path).cloned().map(Found::Plain),
-            Form::Unknown => None,
+        if is_list && is_aggregated(headers) {
+            return Some(Found::Aggregated(self.merged(registry)));
         }
+        self.merged(registry).plain.get(path).cloned().map(Found::Plain)
     }
 
     /// Who serves an OpenAPI document.
@@ -173,7 +172,7 @@ impl Merged {
         plain.insert("/apis".to_owned(), to_bytes(&all));
         let bytes = to_bytes(&json!({"kind": "APIGroupDiscoveryList",
             "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items}));
-        let discovery = Aggregated { etag: etag(&bytes), bytes };
+        let discovery = Aggregated::new(bytes);
         Self { registry: registry.clone(), discovery, plain, v2: OnceLock::new() }
     }
 }

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::{ProxyClient, condition, proxy};
-use crate::discovery::AGGREGATED;
+use crate::discovery::AGGREGATED_JSON;
 use crate::object::meta;
 use crate::server::Inner;
 use crate::webhook_client::{self, Pool, Trust};
@@ -173,7 +173,7 @@ impl Remote {
     }
 
     async fn aggregated(&self) -> Option<Value> {
-        let all: Value = serde_json::from_slice(&self.document("/apis", AGGREGATED).await?).ok()?;
+        let all: Value = serde_json::from_slice(&self.document("/apis", AGGREGATED_JSON).await?).ok()?;
         let groups = all["items"].as_array()?;
         let group = groups.iter().find(|group| group["metadata"]["name"] == *self.group)?;
         let mut version =

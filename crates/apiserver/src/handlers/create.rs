@@ -93,14 +93,11 @@ pub(crate) async fn create_object(
     mut object: Value,
     dry_run: bool,
 ) -> Result<Outcome, ApiError> {
-    if !meta(&object, "resourceVersion").is_empty() {
-        return Err(ApiError {
-            code: 500,
-            reason: "".into(),
-            ..ApiError::bad_request("resourceVersion should not be set on objects to be created")
-        });
-    }
+    // Upstream asks for a number, and takes what is none for no version; its storage refuses it at last.
+    let versioned =
+        !dry_run && meta(&object, "resourceVersion").parse::<u64>().is_ok_and(|version| version != 0);
     wipe_system_fields(&mut object);
+    set_meta(&mut object, "resourceVersion", Value::Null);
     let kind = ObjectKind::of(&call.kind);
     let name = meta(&object, "name").to_owned();
     if call.kind.custom.as_ref().is_some_and(|handler| handler.definition().is_terminating()) {
@@ -149,6 +146,10 @@ pub(crate) async fn create_object(
     }
     crate::codec::canonicalise(&call.kind, &mut object);
     let reservation = allocated.join(admission::validate(&attributes, &call.as_requested(&object)).await?);
+    if versioned {
+        let why = "resourceVersion should not be set on objects to be created";
+        return Err(ApiError { code: 500, reason: "".into(), ..ApiError::bad_request(why) });
+    }
     let outcome = commit_new(call, &mut object, generated.then_some(prefix.as_str()), dry_run).await;
     reservation.finish();
     outcome

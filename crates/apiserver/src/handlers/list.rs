@@ -51,7 +51,7 @@ enum Entries {
 impl Page {
     /// The page with its objects as the request wants them: those of custom kinds may have to be
     /// brought in line with their definition, or converted.
-    async fn shown(mut self, call: &Call) -> Result<Self, ApiError> {
+    pub async fn shown(mut self, call: &Call) -> Result<Self, ApiError> {
         let Some(handler) = &call.kind.custom else { return Ok(self) };
         let as_stored = match &self.entries {
             Entries::All(objects, prefix) => {
@@ -65,6 +65,17 @@ impl Page {
             self.entries = Entries::Some(handler.show(&call.server, entries).await?.into());
         }
         Ok(self)
+    }
+
+    /// Takes the objects out of the page.
+    pub fn take_entries(&mut self) -> VecDeque<Arc<Entry>> {
+        let entries = std::mem::replace(&mut self.entries, Entries::Some(VecDeque::new()));
+        Self { entries, next: None, ..*self }.into_entries()
+    }
+
+    /// Puts other objects in place of those of the page.
+    pub fn put_entries(&mut self, entries: Vec<Arc<Entry>>) {
+        self.entries = Entries::Some(entries.into());
     }
 
     /// The objects of the page.
@@ -250,7 +261,7 @@ fn list_prefix(call: &Call) -> String {
     call.kind.prefix(Some(call.info.namespace.as_str()).filter(|namespace| !namespace.is_empty()))
 }
 
-pub(crate) fn parse_continue(call: &Call, token: &str) -> Result<(i64, String), ApiError> {
+fn parse_continue(call: &Call, token: &str) -> Result<(i64, String), ApiError> {
     let bad = |why: String| {
         ApiError::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
     };
@@ -461,7 +472,7 @@ impl Writer {
 }
 
 /// The answer for every other form: trees, one after the other, then the whole.
-fn whole(call: &Call, page: Page) -> Result<Response<Body>, ApiError> {
+pub(crate) fn whole(call: &Call, page: Page) -> Result<Response<Body>, ApiError> {
     let mut metadata = list_metadata(&page);
     if call.output.shape == Shape::Object {
         show_continue(call, &mut metadata);
@@ -469,13 +480,4 @@ fn whole(call: &Call, page: Page) -> Result<Response<Body>, ApiError> {
     let entries = page.into_entries();
     let list = tables::list(call, metadata, entries.iter().map(|entry| call.value_of(entry)))?;
     Ok(call.output.respond(StatusCode::OK, &list))
-}
-
-/// All selected objects as of now, for collection deletes.
-pub(crate) async fn selected(call: &Call, filter: &Filter) -> Result<Vec<Arc<Entry>>, ApiError> {
-    let cache = call.cache();
-    let current = cache.fresh().await.map_err(store_error)?;
-    let resource = cache.resource(&call.kind.storage.dir).ok_or_else(ApiError::no_such_path)?;
-    let (objects, row) = (resource.snapshot(current).objects, resource.kind());
-    Ok(range(&objects, &filter.prefix, None).filter(|entry| filter.matches(entry, &row)).cloned().collect())
 }

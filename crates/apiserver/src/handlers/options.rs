@@ -112,50 +112,33 @@ fn check_versions(call: &Call, watch: bool, send_initial_events: Option<bool>) -
     let version_match = call.query.text("resourceVersionMatch");
     let path = Path::new("resourceVersionMatch");
     if watch {
-        if version_match.is_empty() {
-            if send_initial_events.is_some() {
-                errors.push(Error::forbidden(
-                    &path,
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                ));
-            }
-        } else {
+        if send_initial_events.is_some() && version_match != "NotOlderThan" {
+            let why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            errors.push(Error::forbidden(&path, why));
+        }
+        if !version_match.is_empty() {
             if send_initial_events.is_none() {
-                errors.push(Error::forbidden(
-                    &path,
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                ));
+                let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+                errors.push(Error::forbidden(&path, why));
             }
             if version_match != "NotOlderThan" {
                 errors.push(Error::not_supported(&path, version_match, &["NotOlderThan"]));
             }
             if !call.query.text("continue").is_empty() {
-                errors.push(Error::forbidden(
-                    &path,
-                    "resourceVersionMatch is forbidden when continue is provided",
-                ));
+                let why = "resourceVersionMatch is forbidden when continue is provided";
+                errors.push(Error::forbidden(&path, why));
             }
         }
     } else {
-        if send_initial_events.is_some() {
-            errors.push(Error::forbidden(
-                &Path::new("sendInitialEvents"),
-                "sendInitialEvents is forbidden for list",
-            ));
-        }
         if !version_match.is_empty() {
             let version = call.query.text("resourceVersion");
             if version.is_empty() {
-                errors.push(Error::forbidden(
-                    &path,
-                    "resourceVersionMatch is forbidden unless resourceVersion is provided",
-                ));
+                let why = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+                errors.push(Error::forbidden(&path, why));
             }
             if !call.query.text("continue").is_empty() {
-                errors.push(Error::forbidden(
-                    &path,
-                    "resourceVersionMatch is forbidden when continue is provided",
-                ));
+                let why = "resourceVersionMatch is forbidden when continue is provided";
+                errors.push(Error::forbidden(&path, why));
             }
             if !matches!(version_match, "NotOlderThan" | "Exact") {
                 errors.push(Error::not_supported(&path, version_match, &["Exact", "NotOlderThan", ""]));
@@ -164,6 +147,10 @@ fn check_versions(call: &Call, watch: bool, send_initial_events: Option<bool>) -
                 let why = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
                 errors.push(Error::forbidden(&path, why));
             }
+        }
+        if send_initial_events.is_some() {
+            let path = Path::new("sendInitialEvents");
+            errors.push(Error::forbidden(&path, "sendInitialEvents is forbidden for list"));
         }
     }
     if errors.is_empty() { Ok(()) } else { Err(invalid_options("ListOptions", &errors)) }

@@ -39,6 +39,7 @@ pub(crate) async fn scale(call: &Call, paths: &ScalePaths) -> Result<Response<Bo
             let new = call.take_decoded(decoded.map_err(|error| undecodable(call, error))?);
             let manager = call.manager();
             let make = |old: &Value| {
+                super::update::check_uid(call, meta(&new, "uid"), meta(old, "uid"))?;
                 let mut new = new.clone();
                 managed_fields::track_named(call, old, &mut new, &manager, "scale", &target)?;
                 Ok(new)
@@ -147,7 +148,6 @@ async fn change(call: &Call, paths: &ScalePaths, make: Make<'_>) -> Result<Respo
         super::update::check_name(call, &mut scale)?;
         super::create::check_namespace(call, &mut scale)?;
         check(call, &scale)?;
-        check_uid(call, &scale, old)?;
         let mut new = old.clone();
         let version = meta(&scale, "resourceVersion");
         set_meta(&mut new, "resourceVersion", if version.is_empty() { Value::Null } else { version.into() });
@@ -191,7 +191,7 @@ impl View for ScalePaths {
 fn respond(call: &Call, scale: &Value) -> Response<Body> {
     let Shape::Table(version) = call.output.shape else { return call.respond_object(StatusCode::OK, scale) };
     let column = |name: &str, r#type: &str, description: &str| json!({"name": name, "type": r#type, "format": "", "description": description, "priority": 0});
-    let columns = json!([
+    let mut columns = json!([
         column("Name", "string", NAME_TEXT),
         column("Desired", "integer", "replicas is the desired number of instances for the scaled object."),
         column(
@@ -201,6 +201,13 @@ fn respond(call: &Call, scale: &Value) -> Response<Body> {
         ),
         column("Age", "string", AGE_TEXT),
     ]);
+    if call.kind.is_custom() {
+        // Scales of custom objects have a printer of their own.
+        columns[0]["format"] = "name".into();
+        columns[1]["description"] = "Number of desired replicas".into();
+        columns[2]["description"] = "Number of actual replicas".into();
+        columns[3]["type"] = "date".into();
+    }
     let age = call.kind.table.columns.iter().position(|column| column.name == "Age");
     let age =
         age.and_then(|index| (call.kind.table.row)(scale, base::clock::now()).cells.get(index).cloned());
@@ -220,22 +227,6 @@ fn check_found(call: &Call, paths: &ScalePaths, object: &Value) -> Result<(), Ap
     }
     let path = paths.spec_replicas.replace('/', ".");
     Err(ApiError::internal(format!("the spec replicas field {path:?} does not exist")))
-}
-
-/// A Scale that says of which object it is, is of no other.
-fn check_uid(call: &Call, scale: &Value, object: &Value) -> Result<(), ApiError> {
-    let (wanted, uid) = (meta(scale, "uid"), meta(object, "uid"));
-    if wanted.is_empty() || wanted == uid {
-        return Ok(());
-    }
-    // Upstream says where its own store has ReplicationControllers.
-    let place = if call.kind.kind == "ReplicationController" { "controllers" } else { &call.kind.plural };
-    let why = format!(
-        "StorageError: invalid object, Code: 4, Key: /{place}/{}/{}, ResourceVersion: 0, AdditionalErrorMsg: \
-         Precondition failed: UID in precondition: {wanted}, UID in object meta: {uid}",
-        call.info.namespace, call.info.name
-    );
-    Err(ApiError::conflict(&call.kind.group, &call.kind.plural, &call.info.name, &why))
 }
 
 fn check(call: &Call, scale: &Value) -> Result<(), ApiError> {

@@ -96,7 +96,9 @@ pub(crate) async fn update(call: &Call, part: Part) -> Result<Response<Body>, Ap
     let manager = call.manager();
     managed_fields::dedup_owner_references(call, &mut object);
     let subresource = call.info.subresource.as_str();
+    let uid = meta(&object, "uid").to_owned();
     let apply = |old: &Value| {
+        check_uid(call, &uid, meta(old, "uid"))?;
         let mut new = object.clone();
         managed_fields::track_update(call, old, &mut new, &manager, subresource)?;
         Ok(new)
@@ -116,11 +118,26 @@ pub(crate) async fn update(call: &Call, part: Part) -> Result<Response<Body>, Ap
     if error.code != 404 || !call.kind.behaviour.create_on_update || part != Part::Main {
         return Err(error);
     }
+    check_uid(call, &uid, "")?;
     call.authorize("create", "")?;
     set_meta(&mut object, "resourceVersion", Value::Null);
     managed_fields::track_update(call, &json!({}), &mut object, &manager, "")?;
     let outcome = create_object(call, object, dry_run).await?;
     Ok(outcome.respond(call, StatusCode::CREATED))
+}
+
+/// A uid that a new object brings along must be that of the object there.
+pub(crate) fn check_uid(call: &Call, wanted: &str, found: &str) -> Result<(), ApiError> {
+    if wanted.is_empty() || wanted == found {
+        return Ok(());
+    }
+    let key = call.kind.upstream_key(&call.info.namespace, &call.info.name);
+    // Its store does not show where in etcd its keys begin.
+    let key = key.strip_prefix("/registry").unwrap_or(&key);
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {found}"
+    );
+    Err(ApiError::conflict(&call.kind.group, &call.kind.plural, &call.info.name, &why))
 }
 
 /// The object's name is the path's.
@@ -169,8 +186,10 @@ async fn attempt(
         &converted
     };
     let mut new = (change.apply)(old).map_err(PutError::Other)?;
+    set_meta(&mut new, "selfLink", Value::Null);
     check_name(call, &mut new).and_then(|()| check_namespace(call, &mut new)).map_err(PutError::Other)?;
     admit(call, change, &mut new, old).await.map_err(PutError::Other)?;
+    check_namespace(call, &mut new).map_err(PutError::Other)?;
     // After a conflict the next attempt compares a version that the client named with a newer one.
     check_version(call, change, &new, entry).map_err(PutError::Other)?;
     call.convert_to_storage(&mut new);
@@ -280,7 +299,12 @@ async fn check(call: &Call, change: &Change<'_>, new: &Value, old: &Value) -> Re
     for warning in checked.warnings {
         call.warn(warning);
     }
-    if checked.errors.is_empty() { Ok(()) } else { Err(rules.invalid(new, &call.info.name, &checked.errors)) }
+    let mut errors = match change.part {
+        Part::Status => crate::device_access::on_status_update(call, new, old).await?,
+        _ => ErrorList::new(),
+    };
+    errors.extend(checked.errors);
+    if errors.is_empty() { Ok(()) } else { Err(rules.invalid(new, meta(new, "name"), &errors)) }
 }
 
 async fn write(

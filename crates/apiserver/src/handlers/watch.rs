@@ -204,13 +204,13 @@ fn transform(call: &Call) -> Result<Option<Transform>, ApiError> {
         Shape::Object => Some(Arc::new(move |entry| bytes(&show(&kind, entry)))),
         // Of a list there is none: `watch` ends before anything is shown.
         Shape::Metadata(version) | Shape::MetadataList(version) => {
-            Some(Arc::new(move |entry| bytes(&tables::partial(&show(&kind, entry), version, true))))
+            Some(Arc::new(move |entry| bytes(&tables::partial(&show(&kind, entry), version))))
         }
         Shape::Table(version) => {
             let include = IncludeObject::of(call)?;
             let first = AtomicBool::new(true);
             Some(Arc::new(move |entry| {
-                let object = show(&kind, entry);
+                let object = tables::stored_form(&kind, entry).unwrap_or_else(|| show(&kind, entry));
                 let metadata = json!({"resourceVersion": object["metadata"]["resourceVersion"]});
                 // Only the first event carries the column definitions.
                 let columns =
@@ -233,9 +233,7 @@ fn bookmark(call: &Call) -> Arc<dyn Fn(Revision, bool) -> Bytes + Send + Sync> {
         }
         bytes(&match shape {
             Shape::Object => object,
-            Shape::Metadata(version) | Shape::MetadataList(version) => {
-                tables::partial(&object, version, true)
-            }
+            Shape::Metadata(version) | Shape::MetadataList(version) => tables::partial(&object, version),
             Shape::Table(version) => {
                 let row = tables::row(&kind, &object, IncludeObject::Metadata, version);
                 let metadata = json!({"resourceVersion": revision.to_string()});

@@ -20,6 +20,7 @@ use crate::negotiate;
 use crate::query::Query;
 use crate::status::ApiError;
 
+mod extensions;
 mod gnostic;
 mod parameters;
 mod paths;
@@ -43,6 +44,9 @@ const V3: MediaTypes = [
     "application/com.github.proto-openapi.spec.v3.v1.0+protobuf",
     "application/com.github.proto-openapi.spec.v3@v1.0+protobuf",
 ];
+
+/// The version that the documents are of.
+const VERSION: &str = "1.36";
 
 /// The OpenAPI documents of one registry.
 pub struct OpenApi {
@@ -217,13 +221,23 @@ impl Document {
             Source::Lists(path, id, kind) => (paths::of_lists(path, id, kind), schemas::of_discovery(kind)),
             Source::Path(other) => (other.paths(), other.schemas()),
         };
-        let mut document = json!({
-            "openapi": "3.0.0",
-            "info": {"title": "Kubernetes", "version": "v1.36.2"},
-            "paths": paths,
-            "components": {"securitySchemes": {"BearerToken": bearer_token()}},
-            "security": [{"BearerToken": []}],
-        });
+        let of_custom = matches!(&self.source, Source::Version(group, _) if group.is_custom());
+        let mut document = if of_custom {
+            // Upstream builds these elsewhere, and says less.
+            json!({
+                "openapi": "3.0.0",
+                "info": {"title": "Kubernetes CRD Swagger", "version": "v0.1.0"},
+                "paths": paths,
+                "components": {},
+            })
+        } else {
+            json!({
+                "openapi": "3.0.0",
+                "info": {"title": "Kubernetes", "version": VERSION},
+                "paths": paths,
+                "components": {"securitySchemes": {"BearerToken": bearer_token()}},
+            })
+        };
         if !schemas.is_empty() {
             document["components"]["schemas"] = Value::Object(schemas);
         }

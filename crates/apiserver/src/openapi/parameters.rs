@@ -10,6 +10,13 @@ pub const PRETTY: Parameter = (
     "If 'true', then the output is pretty printed. Defaults to 'false' unless the user-agent indicates a browser or command-line HTTP tool (curl and wget).",
 );
 
+/// Of reading a custom object.
+pub const CUSTOM_GET: &[Parameter] = &[(
+    "resourceVersion",
+    "string",
+    "resourceVersion sets a constraint on what resource versions a request may be served from. See https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions for details.\n\nDefaults to unset",
+)];
+
 /// Of list and watch.
 pub const LIST: &[Parameter] = &[
     (

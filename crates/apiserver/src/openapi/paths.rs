@@ -164,8 +164,7 @@ impl KindPaths<'_> {
         let mut operations = Map::new();
         if has("list") {
             let id = format!("list{names}{scope}{kind}");
-            let does = if has("watch") { "list or watch" } else { "list" };
-            operations.extend([self.list(id, format!("{does} objects of kind {kind}"))]);
+            operations.extend([self.list(id)]);
         }
         if has("create") {
             let what = Operation {
@@ -174,8 +173,13 @@ impl KindPaths<'_> {
                 id: format!("create{names}{scope}{kind}"),
                 description: format!("create {}", with_article(kind)),
             };
-            let answers = written(&["200", "201", "202"], &self.schema());
-            operations.extend([self.operation(what, parameters::WRITE, body(&self.schema(), true), answers)]);
+            let answers = self.written(&["200", "201", "202"], &self.schema());
+            operations.extend([self.operation(
+                what,
+                parameters::WRITE,
+                self.body(&self.schema(), true),
+                answers,
+            )]);
         }
         if has("deletecollection") {
             let what = Operation {
@@ -187,20 +191,53 @@ impl KindPaths<'_> {
             let mut parameters = [parameters::LIST, parameters::DELETE].concat();
             parameters.retain(|(name, ..)| !matches!(*name, "allowWatchBookmarks" | "watch"));
             parameters.sort_unstable();
-            operations.extend([self.operation(
-                what,
-                &parameters,
-                delete_options(),
-                written(&["200"], &status()),
-            )]);
+            let answers = self.written(&["200"], &status());
+            operations.extend([match self.kind.is_custom() {
+                // Nobody told this builder of upstream's that deletes of collections have options.
+                true => self.operation(what, parameters::LIST, Value::Null, answers),
+                false => self.operation(what, &parameters, self.delete_options(), answers),
+            }]);
         }
         self.with_path_parameters(operations, false, &[])
     }
 
-    fn list(&self, id: String, description: String) -> (String, Value) {
+    fn list(&self, id: String) -> (String, Value) {
+        let watchable = self.kind.verbs.has("watch") && !self.kind.is_custom();
+        let does = if watchable { "list or watch" } else { "list" };
+        let description = format!("{does} objects of kind {}", self.kind.kind);
         let what = Operation { method: "get", action: "list", id, description };
-        let watchable = self.kind.verbs.has("watch");
-        self.operation(what, parameters::LIST, Value::Null, listed(&self.list_schema(), watchable))
+        let schema = self.list_schema();
+        // Upstream's router knows what is listed as streams, whether it can be watched or not.
+        let streams = !self.kind.is_custom();
+        let answers = if streams { watched(&schema) } else { self.written(&["200"], &schema) };
+        self.operation(what, parameters::LIST, Value::Null, answers)
+    }
+
+    /// What objects of the kind are written in: custom ones have no protobuf.
+    fn media(&self) -> &'static [&'static str] {
+        if self.kind.is_custom() { &[JSON, YAML] } else { &[JSON, PROTOBUF, YAML] }
+    }
+
+    fn written(&self, codes: &[&'static str], schema: &Value) -> Value {
+        written(codes, schema, self.media())
+    }
+
+    fn body(&self, schema: &Value, required: bool) -> Value {
+        body(schema, required, if self.kind.is_custom() { self.media() } else { &["*/*"] })
+    }
+
+    fn delete_options(&self) -> Value {
+        self.body(&schema_ref(&format!("{META}.DeleteOptions")), false)
+    }
+
+    /// The parameters of reading one object.
+    fn reading(&self) -> &'static [Parameter] {
+        if self.kind.is_custom() { parameters::CUSTOM_GET } else { &[] }
+    }
+
+    /// The codes that a patch is answered with, as far as upstream tells.
+    fn patched(&self) -> &'static [&'static str] {
+        if self.kind.is_custom() { &["200"] } else { &["200", "201"] }
     }
 
     fn item(&self) -> Value {
@@ -216,16 +253,17 @@ impl KindPaths<'_> {
         let schema = self.schema();
         if has("get") {
             let what = what("get", "read", format!("read the specified {kind}"));
-            operations.extend([self.operation(what, &[], Value::Null, written(&["200"], &schema))]);
+            let answers = self.written(&["200"], &schema);
+            operations.extend([self.operation(what, self.reading(), Value::Null, answers)]);
         }
         if has("update") {
             let what = what("put", "replace", format!("replace the specified {kind}"));
-            let answers = written(&["200", "201"], &schema);
-            operations.extend([self.operation(what, parameters::WRITE, body(&schema, true), answers)]);
+            let answers = self.written(&["200", "201"], &schema);
+            operations.extend([self.operation(what, parameters::WRITE, self.body(&schema, true), answers)]);
         }
         if has("patch") {
             let what = what("patch", "patch", format!("partially update the specified {kind}"));
-            let answers = written(&["200", "201"], &schema);
+            let answers = self.written(self.patched(), &schema);
             operations.extend([self.operation(what, parameters::PATCH, self.patch_body(), answers)]);
         }
         if has("delete") {
@@ -233,8 +271,8 @@ impl KindPaths<'_> {
             // Upstream says so of all that it does not answer a delete with at once, and is wrong about two.
             let told = !matches!(kind.as_ref(), "Namespace" | "CustomResourceDefinition");
             let answer = if self.kind.behaviour.delete_returns_object && told { schema } else { status() };
-            let answers = written(&["200", "202"], &answer);
-            operations.extend([self.operation(what, parameters::DELETE, delete_options(), answers)]);
+            let answers = self.written(&["200", "202"], &answer);
+            operations.extend([self.operation(what, parameters::DELETE, self.delete_options(), answers)]);
         }
         self.with_path_parameters(operations, true, &[])
     }
@@ -258,7 +296,7 @@ impl KindPaths<'_> {
     fn everywhere(&self) -> Value {
         let (kind, names) = (&self.kind.kind, &self.names.camel);
         let id = format!("list{names}{kind}ForAllNamespaces");
-        let (_, mut get) = self.list(id, format!("list or watch objects of kind {kind}"));
+        let (_, mut get) = self.list(id);
         if let Some(get) = get.as_object_mut() {
             get.remove("parameters");
         }
@@ -278,7 +316,7 @@ impl KindPaths<'_> {
         let event = schema_ref(&format!("{META}.WatchEvent"));
         let watch = |action: &'static str, id: String, description: String| {
             let what = Operation { method: "get", action, id, description };
-            let (method, operation) = self.operation(what, &[], Value::Null, listed(&event, true));
+            let (method, operation) = self.operation(what, &[], Value::Null, watched(&event));
             Map::from_iter([(method, operation)])
         };
         let watched = |path: &str| path.replacen(self.base, &format!("{}/watch", self.base), 1);
@@ -342,6 +380,9 @@ impl KindPaths<'_> {
     }
 
     fn gvk_of(&self, sub: &Subresource) -> Value {
+        if self.kind.is_custom() {
+            return self.gvk();
+        }
         if sub.version.is_empty() {
             return json!({"group": self.kind.group, "version": self.kind.version, "kind": sub.kind});
         }
@@ -399,10 +440,12 @@ impl KindPaths<'_> {
             let id = format!("{id}{names}{scope}{kind}{}", upper_first(&sub.name));
             let what = Operation { method, action: method, id, description };
             let (parameters, body, answers) = match method {
-                "get" => (&[][..], Value::Null, written(&["200"], &schema)),
-                "put" => (parameters::WRITE, body(&schema, true), written(&["200", "201"], &schema)),
-                "patch" => (parameters::PATCH, self.patch_body(), written(&["200", "201"], &schema)),
-                _ => (&[][..], body(&schema, true), written(&["200", "201", "202"], &schema)),
+                "get" => (self.reading(), Value::Null, self.written(&["200"], &schema)),
+                "put" => {
+                    (parameters::WRITE, self.body(&schema, true), self.written(&["200", "201"], &schema))
+                }
+                "patch" => (parameters::PATCH, self.patch_body(), self.written(self.patched(), &schema)),
+                _ => (&[][..], self.body(&schema, true), self.written(&["200", "201", "202"], &schema)),
             };
             let (method, mut operation) = self.operation(what, parameters, body, answers);
             operation["x-kubernetes-group-version-kind"] = self.gvk_of(sub);
@@ -410,7 +453,8 @@ impl KindPaths<'_> {
         }
         let shared = if sub.verbs == ["create"] { parameters::WRITE } else { &[] };
         let parameters = shared.iter().chain([&PRETTY]).map(query).collect();
-        self.with_parameters(operations, parameters, &sub.kind)
+        let named = if self.kind.is_custom() { &self.kind.kind } else { &sub.kind };
+        self.with_parameters(operations, parameters, named)
     }
 
     /// Adds the parameters that all operations of a path share.
@@ -491,19 +535,19 @@ fn in_path(name: &str, description: String) -> Value {
         "schema": {"type": "string", "uniqueItems": true}})
 }
 
-fn body(schema: &Value, required: bool) -> Value {
-    let mut body = json!({"content": {"*/*": {"schema": schema}}});
+fn body(schema: &Value, required: bool, media: &[&str]) -> Value {
+    let mut body = json!({"content": content(schema, media)});
     if required {
         body["required"] = json!(true);
     }
     body
 }
 
-fn delete_options() -> Value {
-    body(&schema_ref(&format!("{META}.DeleteOptions")), false)
+fn content(schema: &Value, media: &[&str]) -> Map<String, Value> {
+    media.iter().map(|media| ((*media).to_owned(), json!({"schema": schema}))).collect()
 }
 
-fn written(codes: &[&'static str], schema: &Value) -> Value {
+fn written(codes: &[&'static str], schema: &Value, media: &[&str]) -> Value {
     let named: Vec<(&str, &str)> = codes
         .iter()
         .map(|code| {
@@ -519,19 +563,16 @@ fn written(codes: &[&'static str], schema: &Value) -> Value {
             )
         })
         .collect();
-    responses(&named, schema, &[JSON, PROTOBUF, YAML])
+    responses(&named, schema, media)
 }
 
-fn listed(schema: &Value, watchable: bool) -> Value {
+fn watched(schema: &Value) -> Value {
     let streams = ["application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
-    let media =
-        if watchable { [&[JSON, PROTOBUF, YAML][..], &streams].concat() } else { vec![JSON, PROTOBUF, YAML] };
-    responses(&[("200", "OK")], schema, &media)
+    responses(&[("200", "OK")], schema, &[&[JSON, PROTOBUF, YAML][..], &streams].concat())
 }
 
 fn responses(codes: &[(&str, &str)], schema: &Value, media: &[&str]) -> Value {
-    let content: Map<String, Value> =
-        media.iter().map(|media| ((*media).to_owned(), json!({"schema": schema}))).collect();
+    let content = content(schema, media);
     let mut responses = json!({"401": {"description": "Unauthorized"}});
     for (code, description) in codes {
         responses[*code] = json!({"description": description, "content": content});

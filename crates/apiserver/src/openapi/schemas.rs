@@ -6,6 +6,7 @@ use schema::structural::openapi::{self, Document};
 use schema::types::{self, Docs, Field, ListMerge, Member, Omit, PackageInfo, Shape, Struct, Type};
 use serde_json::{Map, Value, json};
 
+use super::extensions;
 use crate::kind::{Kind, Verbs, Version};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -113,6 +114,30 @@ pub fn of_version_info() -> Map<String, Value> {
     Map::from_iter([(NAME.to_owned(), schema)])
 }
 
+/// The group versions of client-go, to all of which upstream counts what custom kinds are deleted with.
+#[rustfmt::skip]
+const CLIENT_VERSIONS: [(&str, &str); 53] = [
+    ("", "v1"), ("admissionregistration.k8s.io", "v1"), ("admissionregistration.k8s.io", "v1alpha1"),
+    ("admissionregistration.k8s.io", "v1beta1"), ("apps", "v1"), ("apps", "v1beta1"), ("apps", "v1beta2"),
+    ("authentication.k8s.io", "v1"), ("authentication.k8s.io", "v1alpha1"),
+    ("authentication.k8s.io", "v1beta1"), ("authorization.k8s.io", "v1"),
+    ("authorization.k8s.io", "v1beta1"), ("autoscaling", "v1"), ("autoscaling", "v2"), ("batch", "v1"),
+    ("batch", "v1beta1"), ("certificates.k8s.io", "v1"), ("certificates.k8s.io", "v1alpha1"),
+    ("certificates.k8s.io", "v1beta1"), ("coordination.k8s.io", "v1"), ("coordination.k8s.io", "v1alpha2"),
+    ("coordination.k8s.io", "v1beta1"), ("discovery.k8s.io", "v1"), ("discovery.k8s.io", "v1beta1"),
+    ("events.k8s.io", "v1"), ("events.k8s.io", "v1beta1"), ("extensions", "v1beta1"),
+    ("flowcontrol.apiserver.k8s.io", "v1"), ("flowcontrol.apiserver.k8s.io", "v1beta1"),
+    ("flowcontrol.apiserver.k8s.io", "v1beta2"), ("flowcontrol.apiserver.k8s.io", "v1beta3"),
+    ("internal.apiserver.k8s.io", "v1alpha1"), ("networking.k8s.io", "v1"),
+    ("networking.k8s.io", "v1beta1"), ("node.k8s.io", "v1"), ("node.k8s.io", "v1alpha1"),
+    ("node.k8s.io", "v1beta1"), ("policy", "v1"), ("policy", "v1beta1"),
+    ("rbac.authorization.k8s.io", "v1"), ("rbac.authorization.k8s.io", "v1alpha1"),
+    ("rbac.authorization.k8s.io", "v1beta1"), ("resource.k8s.io", "v1"), ("resource.k8s.io", "v1alpha3"),
+    ("resource.k8s.io", "v1beta1"), ("resource.k8s.io", "v1beta2"), ("scheduling.k8s.io", "v1"),
+    ("scheduling.k8s.io", "v1alpha2"), ("scheduling.k8s.io", "v1beta1"), ("storage.k8s.io", "v1"),
+    ("storage.k8s.io", "v1alpha1"), ("storage.k8s.io", "v1beta1"), ("storagemigration.k8s.io", "v1beta1"),
+];
+
 #[derive(Default)]
 struct Schemas {
     done: Map<String, Value>,
@@ -139,8 +164,9 @@ impl Schemas {
         for of_meta in ["ObjectMeta", "ListMeta", "Patch"] {
             self.add(&format!("{META}.{of_meta}"));
         }
-        self.add_kind(&format!("{META}.DeleteOptions"), "", "v1", "DeleteOptions");
-        self.add_kind(&format!("{META}.DeleteOptions"), &kind.group, &kind.version, "DeleteOptions");
+        for (group, version) in CLIENT_VERSIONS {
+            self.add_kind(&format!("{META}.DeleteOptions"), group, version, "DeleteOptions");
+        }
         self.add_kind(&format!("{META}.Status"), "", "v1", "Status");
         if kind.subresource("scale").is_some() {
             self.add_kind("io.k8s.api.autoscaling.v1.Scale", "autoscaling", "v1", "Scale");
@@ -275,6 +301,9 @@ impl Schemas {
         if of.atomic {
             schema["x-kubernetes-map-type"] = json!("atomic");
         }
+        if let Some(union) = extensions::union(name) {
+            schema["x-kubernetes-unions"] = json!([union]);
+        }
         schema
     }
 
@@ -297,6 +326,9 @@ impl Schemas {
                 }
             };
             let mut property = self.property(field);
+            if let Some((extension, value)) = extensions::of_field(name, &field.name) {
+                property[extension] = json!(value);
+            }
             let mut text = self.docs.of_field(name, &field.name).unwrap_or_default().into_owned();
             // The values of an enum are explained wherever it is used.
             if let Shape::String(values) = field.ty.shape()

@@ -21,10 +21,15 @@ pub fn merge(documents: impl Iterator<Item = Value>) -> String {
             }
         }
     }
+    for kind in ["DeleteOptions", "WatchEvent"] {
+        if let Some(schema) = definitions.get_mut(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{kind}")) {
+            belongs_everywhere(schema, kind);
+        }
+    }
     paths.values_mut().for_each(|path| share_parameters(path, &mut shared));
     let swagger = json!({
         "swagger": "2.0",
-        "info": {"title": "Kubernetes", "version": "v1.36.2"},
+        "info": {"title": "Kubernetes", "version": super::VERSION},
         "paths": paths,
         "definitions": definitions,
         "parameters": shared,
@@ -52,6 +57,51 @@ fn define(definitions: &mut Map<String, Value>, name: String, mut schema: Value)
         });
     }
     definitions.insert(name, schema);
+}
+
+/// The groups and versions that upstream's scheme holds, served or not: options and events belong to all.
+const EVERYWHERE: &[(&str, &[&str])] = &[
+    ("", &["v1"]),
+    ("admission.k8s.io", &["v1", "v1beta1"]),
+    ("admissionregistration.k8s.io", &["v1", "v1alpha1", "v1beta1"]),
+    ("apiextensions.k8s.io", &["v1", "v1beta1"]),
+    ("apiregistration.k8s.io", &["v1", "v1beta1"]),
+    ("apps", &["v1", "v1beta1", "v1beta2"]),
+    ("authentication.k8s.io", &["v1", "v1alpha1", "v1beta1"]),
+    ("authorization.k8s.io", &["v1", "v1beta1"]),
+    ("autoscaling", &["v1", "v2"]),
+    ("batch", &["v1", "v1beta1"]),
+    ("certificates.k8s.io", &["v1", "v1alpha1", "v1beta1"]),
+    ("coordination.k8s.io", &["v1", "v1alpha2", "v1beta1"]),
+    ("discovery.k8s.io", &["v1", "v1beta1"]),
+    ("events.k8s.io", &["v1", "v1beta1"]),
+    ("extensions", &["v1beta1"]),
+    ("flowcontrol.apiserver.k8s.io", &["v1", "v1beta1", "v1beta2", "v1beta3"]),
+    ("imagepolicy.k8s.io", &["v1alpha1"]),
+    ("internal.apiserver.k8s.io", &["v1alpha1"]),
+    ("networking.k8s.io", &["v1", "v1beta1"]),
+    ("node.k8s.io", &["v1", "v1alpha1", "v1beta1"]),
+    ("policy", &["v1", "v1beta1"]),
+    ("rbac.authorization.k8s.io", &["v1", "v1alpha1", "v1beta1"]),
+    ("resource.k8s.io", &["v1", "v1alpha3", "v1beta1", "v1beta2"]),
+    ("scheduling.k8s.io", &["v1", "v1alpha2", "v1beta1"]),
+    ("storage.k8s.io", &["v1", "v1alpha1", "v1beta1"]),
+    ("storagemigration.k8s.io", &["v1beta1"]),
+];
+
+fn belongs_everywhere(schema: &mut Value, kind: &str) {
+    let Some(known) = schema["x-kubernetes-group-version-kind"].as_array_mut() else { return };
+    for (group, versions) in EVERYWHERE {
+        for version in *versions {
+            let entry = json!({"group": group, "version": version, "kind": kind});
+            if !known.contains(&entry) {
+                known.push(entry);
+            }
+        }
+    }
+    known.sort_by_cached_key(|kind| {
+        ["group", "version"].map(|part| kind[part].as_str().unwrap_or_default().to_owned())
+    });
 }
 
 /// Replaces parameters by references, but for those that tell about one kind, or that old kubectls
@@ -200,6 +250,10 @@ fn operation(mut operation: Value) -> Value {
                 response["schema"] = media.1["schema"].clone();
             }
         }
+    }
+    if consumes == ["*/*"] && produces == [MEDIA_TYPES[0], MEDIA_TYPES[1]] {
+        // Custom kinds take what they give.
+        consumes.clone_from(&produces);
     }
     if map.get("x-kubernetes-action").is_none() {
         // What is no resource has handlers of its own.

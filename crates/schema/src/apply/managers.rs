@@ -286,9 +286,9 @@ fn is_known(version: &str, own_version: &str, kind: &str) -> bool {
             || crate::types::of_kind(group, name, kind).is_some())
 }
 
-/// One empty entry is a request to forget all owners.
+/// An empty list and one empty entry are requests to forget all owners.
 pub(super) fn is_reset(entries: &[Value]) -> bool {
-    matches!(entries, [only] if *only == json!({}))
+    entries.is_empty() || matches!(entries, [only] if *only == json!({}))
 }
 
 pub(super) const STRIPPED: [&str; 9] = [

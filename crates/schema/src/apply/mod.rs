@@ -166,6 +166,17 @@ pub fn apply(request: &ApplyRequest<'_>) -> Result<Value, ApplyError> {
     }
 }
 
+/// What is wrong with an object of a type, in the words of upstream's merge library: nothing if it has one.
+pub fn misfit(object: &Value, ty: &Type) -> Option<String> {
+    let mut errors = Vec::new();
+    typed::validate(object, Slot::of(ty), &mut String::new(), &mut errors);
+    match errors.as_slice() {
+        [] => None,
+        [only] => Some(only.clone()),
+        many => Some(many.iter().fold("errors:".to_string(), |text, e| format!("{text}\n  {e}"))),
+    }
+}
+
 fn check_patch(request: &ApplyRequest<'_>) -> Result<(), ApplyError> {
     let patch = &request.patch;
     let version = patch["apiVersion"].as_str().unwrap_or_default();
@@ -178,15 +189,7 @@ fn check_patch(request: &ApplyRequest<'_>) -> Result<(), ApplyError> {
     if !patch["metadata"]["managedFields"].is_null() {
         return Err(ApplyError::BadRequest("metadata.managedFields must be nil".into()));
     }
-    let mut errors = Vec::new();
-    typed::validate(patch, Slot::of(request.ty), &mut String::new(), &mut errors);
-    if errors.is_empty() {
-        return Ok(());
-    }
-    let text = match errors.as_slice() {
-        [only] => only.clone(),
-        many => many.iter().fold("errors:".to_string(), |text, e| format!("{text}\n  {e}")),
-    };
+    let Some(text) = misfit(patch, request.ty) else { return Ok(()) };
     let part = |name: &str| patch["metadata"][name].as_str().unwrap_or_default();
     let version = if version.contains('/') { version.to_string() } else { format!("/{version}") };
     Err(ApplyError::Invalid(format!(
@@ -304,12 +307,12 @@ pub struct Update<'a> {
 /// `metadata.managedFields` of `new`, which is the object as it will be stored.
 ///
 /// As upstream: a `managedFields` list that the request brings along wins over the stored one
-/// (unless it comes by a subresource), and one empty entry resets it; objects whose fields nobody
+/// (unless it comes by a subresource), and none or one empty entry resets it; objects whose fields nobody
 /// manages stay so until the next apply.
 pub fn track_update(new: &mut Value, update: &Update<'_>) {
     let stored = update.live.map_or(&Value::Null, |live| &live["metadata"]["managedFields"]);
     let given = take_managed_fields(new);
-    let brought = given.as_array().filter(|entries| !entries.is_empty() && update.subresource.is_empty());
+    let brought = given.as_array().filter(|_| update.subresource.is_empty());
     let mut base = match brought {
         Some(entries) if managers::is_reset(entries) => Value::Null,
         Some(_) => match Managers::parse(&given) {
@@ -321,15 +324,15 @@ pub fn track_update(new: &mut Value, update: &Update<'_>) {
         },
         None => stored.clone(),
     };
-    if managers::has_other_group(&base, update.api_version) {
-        let mut managers = Managers::parse(&base).unwrap_or_default();
-        managers.retain_group(update.api_version);
-        base = managers.to_value();
-    }
     let slot = Slot::of(update.ty);
     let entry = Entry::new(update.manager, Operation::Update, update.api_version, update.subresource);
     if update.live.is_some() && base.as_array().is_none_or(Vec::is_empty) {
         return;
+    }
+    if managers::has_other_group(&base, update.api_version) {
+        let mut managers = Managers::parse(&base).unwrap_or_default();
+        managers.retain_group(update.api_version);
+        base = managers.to_value();
     }
     let empty;
     let live = match update.live {

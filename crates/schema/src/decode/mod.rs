@@ -88,13 +88,18 @@ pub fn decode_json(bytes: &[u8], ty: &Type, strictness: Strictness) -> Result<De
 
 /// Decodes a YAML body. As upstream does, YAML is turned into JSON values first.
 pub fn decode_yaml(bytes: &[u8], ty: &Type, strictness: Strictness) -> Result<Decoded, DecodeError> {
-    let (value, duplicates) = yaml::read(bytes)?;
-    if strictness == Strictness::Strict && !duplicates.is_empty() {
-        return Err(DecodeError::Strict(duplicates));
-    }
-    let mut decoded = decode_value(value, ty, strictness)?;
-    if strictness == Strictness::Warn {
-        decoded.warnings.splice(0..0, duplicates);
+    let (value, mut duplicates) = yaml::read(bytes)?;
+    let mut decoded = match decode_value(value, ty, strictness) {
+        Err(DecodeError::Strict(fields)) => {
+            duplicates.extend(fields);
+            return Err(DecodeError::Strict(duplicates));
+        }
+        outcome => outcome?,
+    };
+    match strictness {
+        Strictness::Strict if !duplicates.is_empty() => return Err(DecodeError::Strict(duplicates)),
+        Strictness::Warn => drop(decoded.warnings.splice(0..0, lines(&duplicates))),
+        _ => {}
     }
     Ok(decoded)
 }
@@ -142,10 +147,20 @@ pub fn json_to_value_as_written(bytes: &[u8]) -> Result<Value, DecodeError> {
         .map(|d| d.value)
 }
 
+/// What Go says about a text that is no duration; an empty one is none, and fine.
+pub fn duration_error(text: &str) -> Option<String> {
+    if text.is_empty() { None } else { duration::duration(text).err() }
+}
+
 /// A text for every key that is given twice in YAML, with its line.
 pub fn yaml_duplicates(bytes: &[u8]) -> Vec<String> {
     let texts = yaml::read(bytes).map(|(_, duplicates)| duplicates).unwrap_or_default();
-    texts.iter().flat_map(|text| text.lines().skip(1)).map(|line| line.trim().to_owned()).collect()
+    lines(&texts).collect()
+}
+
+/// The lines of go-yaml's errors, each by itself.
+fn lines(texts: &[String]) -> impl Iterator<Item = String> {
+    texts.iter().flat_map(|text| text.lines().skip(1)).map(|line| line.trim().to_owned())
 }
 
 /// Rewrites numbers as Go does that has read them without a type: `1.0` becomes `1`.

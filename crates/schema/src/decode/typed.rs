@@ -256,7 +256,9 @@ impl<'a, 't, I: Input<'a>> Decoder<'t, I> {
             if object.contains_key(key.as_ref()) {
                 self.strict("duplicate field", &key);
             }
-            object.insert(key.into_owned(), value);
+            // Bytes that are not there are no bytes, once they have been stored.
+            let none = value.is_null() && matches!(ty.shape(), Shape::Bytes);
+            object.insert(key.into_owned(), if none { Value::from("") } else { value });
         }
         Ok(Value::Object(object))
     }
@@ -368,10 +370,11 @@ impl<'a, 't, I: Input<'a>> Decoder<'t, I> {
         match BASE64.decode(&text) {
             Ok(bytes) => Value::String(BASE64.encode(bytes)),
             Err(e) => {
-                let at = match e {
+                let invalid = match e {
                     base64::DecodeError::InvalidByte(at, _) => at,
-                    _ => first_foreign_byte(&text).unwrap_or(text.len() / 4 * 4),
+                    _ => text.len() / 4 * 4,
                 };
+                let at = first_foreign_byte(&text).map_or(invalid, |foreign| foreign.min(invalid));
                 let through = if self.from_tree { "error decoding from json: " } else { "" };
                 self.first_error.get_or_insert(format!("{through}illegal base64 data at input byte {at}"));
                 Value::Null

@@ -32,8 +32,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     }
     let mut builder = Builder::default();
     for event in Parser::new_from_str(text) {
-        let (event, span) =
-            event.map_err(|e| fail(format!("line {}: {}", e.marker().line(), complaint(&e.info()))))?;
+        let (event, span) = event.map_err(|e| fail(complaint(&e.info(), e.marker().line(), text)))?;
         let line = span.start.line();
         match event {
             Event::Scalar(text, style, anchor, tag) => {
@@ -60,12 +59,36 @@ pub(super) fn read(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     Ok((builder.root.unwrap_or_default(), duplicates))
 }
 
-/// The commonest complaints in libyaml's words.
-fn complaint(info: &str) -> &str {
+/// The commonest complaints in libyaml's words. It counts lines from zero where it scans, and names none
+/// where that is what it counts.
+fn complaint(info: &str, line: usize, text: &str) -> String {
+    let at = |line: usize, what: &str| match line {
+        0 => what.to_owned(),
+        line => format!("line {line}: {what}"),
+    };
+    let unclosed = |open: char, close: char| match text.trim_end().ends_with(open) {
+        true => "did not find expected node content".to_owned(),
+        false => format!("did not find expected ',' or '{close}'"),
+    };
     match info {
-        _ if info.contains("unclosed bracket '['") => "did not find expected ',' or ']'",
-        _ if info.contains("unclosed bracket '{'") => "did not find expected ',' or '}'",
-        _ => info,
+        _ if info.contains("unclosed bracket '['") => at(line, &unclosed('[', ']')),
+        _ if info.contains("unclosed bracket '{'") => at(line, &unclosed('{', '}')),
+        _ if info.contains("unclosed quote") => at(line.saturating_sub(1), "found unexpected end of stream"),
+        _ if info.contains("mapping values are not allowed") => {
+            let line = if line == 1 { 0 } else { line };
+            at(line, "mapping values are not allowed in this context")
+        }
+        _ if info.contains("tabs disallowed") => at(line, "found character that cannot start any token"),
+        _ if info.contains("did not find expected key") => {
+            at(line.saturating_sub(1), "did not find expected key")
+        }
+        _ if info.contains("unknown anchor") => {
+            let named = text.lines().nth(line.saturating_sub(1)).and_then(|line| line.split('*').nth(1));
+            let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+            let name: String = named.unwrap_or_default().chars().take_while(|c| is_name(*c)).collect();
+            format!("unknown anchor '{name}' referenced")
+        }
+        _ => at(line, info),
     }
 }
 
@@ -213,7 +236,7 @@ fn scalar(text: &str, style: ScalarStyle, tag: &str) -> Result<Value, String> {
             .map_err(|_| "!!binary value contains invalid base64 data".to_string())?;
         return Ok(Value::String(String::from_utf8_lossy(&bytes).into_owned()));
     }
-    if style != ScalarStyle::Plain || tag.ends_with("str") {
+    if style != ScalarStyle::Plain || tag.ends_with("str") || tag == "!" {
         return Ok(Value::from(text));
     }
     Ok(match text {

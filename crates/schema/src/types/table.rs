@@ -38,6 +38,7 @@ sources! {
     "meta_v1" "meta.k8s.io" "v1" "io.k8s.apimachinery.pkg.apis.meta.v1"
     "core_v1" "" "v1" "io.k8s.api.core.v1"
     "admissionregistration_v1" "admissionregistration.k8s.io" "v1" "io.k8s.api.admissionregistration.v1"
+    "apidiscovery_v2" "apidiscovery.k8s.io" "v2" "io.k8s.api.apidiscovery.v2"
     "apiextensions_v1" "apiextensions.k8s.io" "v1" "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1"
     "apiregistration_v1" "apiregistration.k8s.io" "v1" "io.k8s.kube-aggregator.pkg.apis.apiregistration.v1"
     "apps_v1" "apps" "v1" "io.k8s.api.apps.v1"
