@@ -1,6 +1,7 @@
 //! What the server counts about itself, as Prometheus text at `/metrics`. Names and labels are
 //! upstream's, because dashboards and alerts ask for them.
 
+mod access;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,14 @@ const BOUNDS: &[f64] = &[
     20.0, 30.0, 45.0, 60.0,
 ];
 
+/// Those of the same durations for service levels.
+const SLI_BOUNDS: &[f64] = &[
+    0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0,
+    45.0, 60.0,
+];
+/// Upper bounds of answers' sizes, in bytes.
+const SIZE_BOUNDS: &[f64] = &[1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
+
 /// Requests by what they were about. Only kinds, verbs and subresources that exist get here, so that
 /// there is an end to them.
 #[derive(Default)]
@@ -31,21 +40,30 @@ pub(crate) struct Counters {
     mutating: AtomicI64,
     /// What admission webhooks were called for.
     pub webhooks: webhooks::Webhooks,
+    /// Who was recognised and allowed.
+    pub access: access::Access,
 }
 
 struct Series {
     /// By status code.
     answers: BTreeMap<u16, u64>,
     durations: Histogram,
+    service_levels: Histogram,
+    sizes: Histogram,
 }
 
 impl Default for Series {
     fn default() -> Self {
-        Self { answers: BTreeMap::new(), durations: Histogram::new(BOUNDS) }
+        Self {
+            answers: BTreeMap::new(),
+            durations: Histogram::new(BOUNDS),
+            service_levels: Histogram::new(SLI_BOUNDS),
+            sizes: Histogram::new(SIZE_BOUNDS),
+        }
     }
 }
 
-struct Histogram {
+pub(crate) struct Histogram {
     bounds: &'static [f64],
     buckets: Vec<u64>,
     count: u64,
@@ -74,7 +92,7 @@ impl Counters {
     }
 
     /// One request was answered. Watches have no duration worth a histogram.
-    pub fn answered(&self, call: &Call, code: StatusCode, took: Option<Duration>) {
+    pub fn answered(&self, call: &Call, code: StatusCode, took: Option<Duration>, size: Option<u64>) {
         let labels = labels(call);
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let series = match series.get_mut(&labels) {
@@ -84,6 +102,10 @@ impl Counters {
         *series.answers.entry(code.as_u16()).or_default() += 1;
         if let Some(took) = took {
             series.durations.observe(took.as_secs_f64());
+            series.service_levels.observe(took.as_secs_f64());
+        }
+        if let Some(size) = size {
+            series.sizes.observe(size as f64);
         }
     }
 
@@ -111,6 +133,27 @@ impl Counters {
         );
         for (labels, series) in series.iter().filter(|(_, series)| series.durations.count > 0) {
             series.durations.render(name, labels, &mut out);
+        }
+        let name = "apiserver_request_sli_duration_seconds";
+        describe(
+            &mut out,
+            name,
+            "histogram",
+            "Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component.",
+        );
+        let real = || series.iter().filter(|(labels, _)| labels.contains("dry_run=\"\""));
+        for (labels, series) in real().filter(|(_, series)| series.service_levels.count > 0) {
+            series.service_levels.render(name, &without_dry_run(labels), &mut out);
+        }
+        let name = "apiserver_response_sizes";
+        describe(
+            &mut out,
+            name,
+            "histogram",
+            "Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component.",
+        );
+        for (labels, series) in real().filter(|(_, series)| series.sizes.count > 0) {
+            series.sizes.render(name, &without_dry_run(labels), &mut out);
         }
         drop(series);
         describe(
@@ -146,9 +189,16 @@ impl Counters {
             let _ = writeln!(out, "apiserver_storage_objects{{resource=\"{resource}{dot}{group}\"}} {count}");
         }
         self.webhooks.render(&mut out);
+        self.access.render(&mut out);
+        access::build(&mut out);
         process(&mut out);
         out
     }
+}
+
+/// The labels of the metrics that do not tell dry runs apart; theirs are left out.
+fn without_dry_run(labels: &str) -> String {
+    labels.replacen("dry_run=\"\",", "", 1)
 }
 
 /// What upstream tells series apart by, the code aside, in alphabetical order.
@@ -185,11 +235,11 @@ fn labels(call: &Call) -> String {
 }
 
 impl Histogram {
-    fn new(bounds: &'static [f64]) -> Self {
+    pub fn new(bounds: &'static [f64]) -> Self {
         Self { bounds, buckets: vec![0; bounds.len()], count: 0, sum_seconds: 0.0 }
     }
 
-    fn observe(&mut self, seconds: f64) {
+    pub fn observe(&mut self, seconds: f64) {
         self.count += 1;
         self.sum_seconds += seconds;
         if let Some(bucket) = self.bounds.iter().position(|bound| seconds <= *bound) {
@@ -197,7 +247,7 @@ impl Histogram {
         }
     }
 
-    fn render(&self, name: &str, labels: &str, out: &mut String) {
+    pub fn render(&self, name: &str, labels: &str, out: &mut String) {
         let mut below = 0;
         for (bound, count) in self.bounds.iter().zip(&self.buckets) {
             below += count;
@@ -209,7 +259,7 @@ impl Histogram {
     }
 }
 
-fn describe(out: &mut String, name: &str, kind: &str, help: &str) {
+pub(crate) fn describe(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 

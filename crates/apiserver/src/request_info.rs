@@ -46,6 +46,8 @@ pub enum BadPath {
 impl RequestInfo {
     /// Reads method, path and query.
     pub fn parse(method: &Method, path: &str, query: &Query) -> Result<Self, BadPath> {
+        // Go's router never cleans such paths up, it finds nothing at them; unless they are escaped.
+        let dots = path.split('/').skip(3).any(|segment| matches!(segment, "." | ".."));
         // A path is decoded as a whole before it is routed, so that an escaped slash separates.
         let path = percent_decode(path, false).ok_or(BadPath::Malformed)?;
         let mut info =
@@ -63,8 +65,7 @@ impl RequestInfo {
             }
             _ => return Ok(info),
         };
-        // Go's router never cleans such paths up, it finds nothing at them.
-        if rest.iter().any(|segment| matches!(*segment, "." | "..")) {
+        if dots {
             info.resource = "..".to_owned();
             info.is_resource = true;
             return Ok(info);

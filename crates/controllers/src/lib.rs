@@ -6,6 +6,7 @@
 //! at, and a pass that is repeated changes nothing.
 
 mod batch;
+mod bootstrap_signer;
 mod bootstrap_token;
 mod certificates;
 mod cluster_role_aggregation;
@@ -68,6 +69,7 @@ type Run = fn(Context) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// All controllers by name.
 const CONTROLLERS: &[(&str, Run)] = &[
+    ("bootstrapsigner", |context| Box::pin(bootstrap_signer::run(context))),
     ("bootstraptoken", |context| Box::pin(bootstrap_token::run(context))),
     ("certificatesigningrequest", |context| Box::pin(certificates::run(context))),
     ("clusterroleaggregation", |context| Box::pin(cluster_role_aggregation::run(context))),

@@ -327,8 +327,13 @@ impl Request<'_> {
             _ => return refuse("node may only request 0 or 1 audiences"),
         };
         let (attributes, call) = (self.attributes, self.attributes.call);
-        if asks_for(call, pod, attributes.namespace, audience) {
-            return Ok(());
+        match asks_for(call, pod, attributes.namespace, audience) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(why) => {
+                let audience = schema::gotext::quote(audience);
+                return refuse(format!("error validating audience {audience}: {why}"));
+            }
         }
         let wanted = authz::Attributes {
             verb: "request-serviceaccounts-token-audience",
@@ -384,19 +389,27 @@ impl Request<'_> {
 }
 
 /// Whether a volume of the pod comes with a token for the audience: projected, or by its CSI driver.
-fn asks_for(call: &Call, pod: &Value, namespace: &str, audience: &str) -> bool {
+///
+/// # Errors
+/// What is missing on the way, where no volume does.
+fn asks_for(call: &Call, pod: &Value, namespace: &str, audience: &str) -> Result<bool, String> {
     let is_it = |request: &Value| request["audience"].as_str().unwrap_or_default() == audience;
-    let claimed = |name: &str| -> Option<String> {
-        let claim = CLAIMS.cached(call, namespace, name)?.to_value();
-        let volume = VOLUMES.cached(call, "", claim["spec"]["volumeName"].as_str()?)?.to_value();
-        volume["spec"]["csi"]["driver"].as_str().map(str::to_owned)
+    let missing = |what: &str, name: &str| format!("{what} {} not found", schema::gotext::quote(name));
+    let claimed = |name: &str| -> Result<Option<String>, String> {
+        let claim = CLAIMS.cached(call, namespace, name);
+        let claim = claim.ok_or_else(|| missing("persistentvolumeclaim", name))?.to_value();
+        let volume = claim["spec"]["volumeName"].as_str().unwrap_or_default();
+        let found = VOLUMES.cached(call, "", volume);
+        let volume = found.ok_or_else(|| missing("persistentvolume", volume))?.to_value();
+        Ok(volume["spec"]["csi"]["driver"].as_str().map(str::to_owned))
     };
-    pod["spec"]["volumes"].as_array().into_iter().flatten().any(|volume| {
+    let mut errors = Vec::new();
+    for volume in pod["spec"]["volumes"].as_array().into_iter().flatten() {
         let mut sources = volume["projected"]["sources"].as_array().into_iter().flatten();
         if sources
             .any(|source| source["serviceAccountToken"].is_object() && is_it(&source["serviceAccountToken"]))
         {
-            return true;
+            return Ok(true);
         }
         let driver = if volume["ephemeral"]["volumeClaimTemplate"].is_object() {
             let name = volume["name"].as_str().unwrap_or_default();
@@ -404,13 +417,28 @@ fn asks_for(call: &Call, pod: &Value, namespace: &str, audience: &str) -> bool {
         } else if let Some(claim) = volume["persistentVolumeClaim"]["claimName"].as_str() {
             claimed(claim)
         } else {
-            volume["csi"]["driver"].as_str().map(str::to_owned)
+            Ok(volume["csi"]["driver"].as_str().map(str::to_owned))
         };
-        let driver = driver.and_then(|driver| CSI_DRIVERS.cached(call, "", &driver));
-        driver.is_some_and(|driver| {
-            driver.to_value()["spec"]["tokenRequests"].as_array().into_iter().flatten().any(is_it)
-        })
-    })
+        match driver {
+            Ok(Some(name)) => match CSI_DRIVERS.cached(call, "", &name) {
+                Some(driver) => {
+                    let requests = driver.to_value()["spec"]["tokenRequests"].take();
+                    if requests.as_array().into_iter().flatten().any(is_it) {
+                        return Ok(true);
+                    }
+                }
+                None => errors.push(missing("csidriver.storage.k8s.io", &name)),
+            },
+            Ok(None) => {}
+            Err(error) => errors.push(error),
+        }
+    }
+    errors.dedup();
+    match errors.as_slice() {
+        [] => Ok(false),
+        [one] => Err(one.clone()),
+        all => Err(format!("[{}]", all.join(", "))),
+    }
 }
 
 fn same_map(a: &Value, b: &Value) -> bool {

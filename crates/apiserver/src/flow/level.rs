@@ -95,6 +95,13 @@ pub(crate) struct Permit {
     queued: Option<(usize, Instant)>,
 }
 
+impl Permit {
+    /// How many seats it is for.
+    pub fn seats(&self) -> u64 {
+        self.seats
+    }
+}
+
 impl Level {
     pub fn new(name: &str, exempt: bool) -> Self {
         Self {

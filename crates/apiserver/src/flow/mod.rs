@@ -12,6 +12,7 @@ mod bootstrap;
 mod borrow;
 mod config;
 mod controller;
+mod counts;
 mod dump;
 mod level;
 mod retry;
@@ -35,10 +36,11 @@ use crate::server::Inner;
 use crate::service::plain;
 use borrow::Wish;
 use config::{CATCH_ALL, FlowSchema, PriorityLevel};
+use counts::{AllCounts, Counts};
 use level::Level;
 
 pub(crate) use controller::start;
-pub(crate) use level::Permit;
+pub(crate) use counts::Seats;
 
 /// Requests worked on at once, all priority levels together: upstream's `--max-requests-inflight` and
 /// `--max-mutating-requests-inflight`. Most of them wait for the store's next group commit, and the more
@@ -64,6 +66,7 @@ pub(crate) struct Flow {
     /// Counts the changes of objects that the configuration comes from.
     changes: watch::Sender<u64>,
     seats: u32,
+    counts: AllCounts,
     levels: Mutex<BTreeMap<String, State>>,
 }
 
@@ -78,6 +81,7 @@ struct Config {
 pub(crate) struct Schema {
     object: FlowSchema,
     level: Arc<Level>,
+    counts: Arc<Counts>,
     uid: HeaderValue,
     level_uid: HeaderValue,
 }
@@ -98,12 +102,12 @@ struct State {
 pub(crate) struct Admission {
     schema: Arc<Schema>,
     /// The seats, or how many seconds later the client may come back.
-    outcome: Result<Permit, i64>,
+    outcome: Result<Seats, i64>,
 }
 
 impl Admission {
     /// The seats to be held for as long as the request is worked on, or the answer of refusal.
-    pub fn into_outcome(self) -> (Arc<Schema>, Result<Permit, Box<Response<Body>>>) {
+    pub fn into_outcome(self) -> (Arc<Schema>, Result<Seats, Box<Response<Body>>>) {
         (self.schema, self.outcome.map_err(|seconds| Box::new(refusal(seconds))))
     }
 }
@@ -130,6 +134,7 @@ impl Flow {
             config: RwLock::default(),
             changes: watch::Sender::new(0),
             seats,
+            counts: AllCounts::default(),
             levels: Mutex::default(),
         };
         flow.configure(Vec::new(), Vec::new());
@@ -163,11 +168,15 @@ impl Flow {
         let level = &schema.level;
         let seats = width(server, info, query, level.width_max.load(Ordering::Relaxed));
         let flow = || hash_flow(&schema.object.metadata.name, schema.object.flow(user, info));
-        let permit = level.acquire(seats, flow, PATIENCE).await;
-        let outcome = permit.map_err(|why| {
-            tracing::debug!(level = level.name, ?why, user = user.name, "a request was refused");
-            level.retry_after.refused(base::clock::now().as_second())
-        });
+        let waiting = schema.counts.wait();
+        let outcome = match level.acquire(seats, flow, PATIENCE).await {
+            Ok(permit) => Ok(waiting.dispatched(permit)),
+            Err(why) => {
+                waiting.rejected(why);
+                tracing::debug!(level = level.name, ?why, user = user.name, "a request was refused");
+                Err(level.retry_after.refused(base::clock::now().as_second()))
+            }
+        };
         Some(Admission { outcome, schema })
     }
 
@@ -204,7 +213,8 @@ impl Flow {
         let schemas = schemas.into_iter().filter_map(|object| {
             let state = levels.get(&object.spec.priority_level_configuration.name)?;
             let (uid, level_uid) = (uid(&object.metadata.uid), uid(&state.object.metadata.uid));
-            Some(Arc::new(Schema { level: state.level.clone(), object, uid, level_uid }))
+            let counts = self.counts.of(&state.level.name, &object.metadata.name);
+            Some(Arc::new(Schema { level: state.level.clone(), counts, object, uid, level_uid }))
         });
         let config = Config { schemas: schemas.collect() };
         *self.config.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
