@@ -21,7 +21,7 @@ pub(crate) fn accepted(headers: &HeaderMap) -> bool {
     accepted.split(',').any(|clause| clause.trim() == "gzip")
 }
 
-/// Compresses the answer to a GET or LIST if it is large.
+/// Compresses an answer if it is large.
 pub(crate) fn compress(response: Response<Body>) -> Response<Body> {
     if response.status() != StatusCode::OK {
         return response;
@@ -54,6 +54,8 @@ pub(crate) fn compress(response: Response<Body>) -> Response<Body> {
     };
     parts.headers.remove(CONTENT_LENGTH);
     parts.headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    parts.headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    if !parts.headers.get_all(VARY).iter().any(|by| by == "Accept-Encoding") {
+        parts.headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
     Response::from_parts(parts, body)
 }

@@ -50,7 +50,10 @@ pub(crate) async fn handle(
         "/metrics" => Ok(metrics(server)),
         "/metrics/slis" => Ok(metrics_text(crate::counters::slis())),
         "/.well-known/openid-configuration" => {
-            Ok(Output::default().respond(StatusCode::OK, &openid_configuration(server)))
+            let mut answer = Output::default().respond(StatusCode::OK, &openid_configuration(server));
+            let caching = HeaderValue::from_static("public, max-age=3600");
+            answer.headers_mut().insert(http::header::CACHE_CONTROL, caching);
+            Ok(answer)
         }
         "/openid/v1/jwks" => {
             let accept = parts.headers.get(http::header::ACCEPT).and_then(|value| value.to_str().ok());

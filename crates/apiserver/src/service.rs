@@ -225,7 +225,7 @@ where
     let took = (verb != "watch").then(|| started.elapsed());
     let size = http_body::Body::size_hint(answer.body()).exact();
     call.server.counters.answered(&call, answer.status(), took, size);
-    if matches!(verb, "get" | "list")
+    if verb != "watch"
         && call.info.subresource.is_empty()
         && compress::accepted(&call.headers)
         && !call.audit.as_ref().is_some_and(|record| record.wants_answer())
@@ -408,7 +408,10 @@ where
         let data = match tokio::time::timeout_at(deadline, body.as_mut().frame()).await {
             Err(_) => return Err(ApiError::new(408, "Timeout", "the request's body has not come in time")),
             Ok(None) => break,
-            Ok(Some(Err(error))) => return Err(ApiError::bad_request(error.into().to_string())),
+            Ok(Some(Err(_))) => {
+                let error = ApiError::bad_request("unexpected EOF");
+                return Err(ApiError { code: 500, reason: "".into(), ..error });
+            }
             Ok(Some(Ok(frame))) => frame.into_data(),
         };
         let Ok(data) = data else { continue };

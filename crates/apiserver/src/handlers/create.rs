@@ -97,7 +97,10 @@ pub(crate) async fn create_object(
     let versioned =
         !dry_run && meta(&object, "resourceVersion").parse::<u64>().is_ok_and(|version| version != 0);
     wipe_system_fields(&mut object);
-    set_meta(&mut object, "resourceVersion", Value::Null);
+    // A dry run shows the version that was given.
+    if !dry_run {
+        set_meta(&mut object, "resourceVersion", Value::Null);
+    }
     let kind = ObjectKind::of(&call.kind);
     let name = meta(&object, "name").to_owned();
     if call.kind.custom.as_ref().is_some_and(|handler| handler.definition().is_terminating()) {
@@ -157,7 +160,11 @@ pub(crate) async fn create_object(
 
 /// Whether the body gives the object labels of its own, not those that are its defaults.
 fn says_labels(call: &Call) -> bool {
-    let body = crate::codec::parse(&call.body, &call.headers);
+    let body = match call.info.verb.as_str() {
+        // An apply, in YAML of which JSON is a part.
+        "patch" => super::patch::parse_apply(call, &crate::codec::Target::of(&call.kind)),
+        _ => crate::codec::parse(&call.body, &call.headers),
+    };
     body.is_ok_and(|body| body["metadata"]["labels"].as_object().is_some_and(|labels| !labels.is_empty()))
 }
 

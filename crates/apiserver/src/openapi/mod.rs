@@ -7,13 +7,14 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
 };
 use http::{Response, StatusCode};
 use schema::structural::openapi::Document as Edition;
 use serde_json::{Map, Value, json};
 
 use crate::body::Body;
+use crate::compress;
 use crate::discovery::hash;
 use crate::kind::{Group, Registry, Version, group_version};
 use crate::negotiate;
@@ -262,6 +263,7 @@ pub(crate) async fn respond(
             let mut response = Response::new(Body::full(api.index().to_string()));
             let text = HeaderValue::from_static("text/plain; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, text);
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(PRIVATE));
             Some(Ok(response))
         }
         "/openapi/v2" => {
@@ -272,7 +274,9 @@ pub(crate) async fn respond(
             if let Some(unchanged) = not_modified(headers, &etag) {
                 return Some(Ok(unchanged));
             }
-            Some(made(move || api.swagger(media_type).clone(), media_type, etag).await)
+            let answer = made(move || api.swagger(media_type).clone(), media_type, etag).await;
+            let compressed = compress::accepted(headers);
+            Some(answer.map(|answer| if compressed { compress::compress(answer) } else { answer }))
         }
         _ => {
             let path = path.strip_prefix("/openapi/v3/")?.to_owned();
@@ -301,8 +305,9 @@ pub(crate) async fn respond(
                 etag,
             );
             Some(answer.await.map(|mut response| {
-                let caching = if named { "public, immutable" } else { "no-cache, private" };
+                let caching = if named { "public, immutable" } else { PRIVATE };
                 response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(caching));
+                response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
                 response
             }))
         }
@@ -319,7 +324,10 @@ async fn made(
     let mut response = Response::new(Body::full(bytes));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
-    headers.insert(VARY, HeaderValue::from_static("Accept-Encoding, Accept"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(PRIVATE));
+    headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
+    headers.append(VARY, HeaderValue::from_static("Accept"));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(ETAG, etag);
     }
@@ -335,9 +343,22 @@ fn media_type(headers: &HeaderMap, offered: MediaTypes) -> Option<&'static str> 
 }
 
 fn not_modified(headers: &HeaderMap, etag: &str) -> Option<Response<Body>> {
-    let known = headers.get(IF_NONE_MATCH)?;
-    (known.as_bytes() == etag.as_bytes()).then(|| empty(StatusCode::NOT_MODIFIED))
+    let known = headers.get(IF_NONE_MATCH)?.to_str().ok()?;
+    let is_it = |tag: &str| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag;
+    known.split(',').any(|tag| is_it(tag.trim())).then(|| {
+        let mut response = empty(StatusCode::NOT_MODIFIED);
+        let headers = response.headers_mut();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static(PRIVATE));
+        headers.insert(VARY, HeaderValue::from_static("Accept"));
+        if let Ok(etag) = HeaderValue::from_str(etag) {
+            headers.insert(ETAG, etag);
+        }
+        response
+    })
 }
+
+/// What may be kept of documents that change.
+const PRIVATE: &str = "no-cache, private";
 
 fn moved(to: &str) -> Response<Body> {
     let mut response = empty(StatusCode::MOVED_PERMANENTLY);

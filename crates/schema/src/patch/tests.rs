@@ -167,3 +167,43 @@ fn long_lists_merge_in_reasonable_time() {
     let merged = strategic(&current, &patch, deployment()).unwrap();
     assert_eq!(merged["metadata"]["finalizers"].as_array().map(Vec::len), Some(90_000));
 }
+
+#[test]
+fn json_patches_follow_upstreams_library() {
+    let object = json!({"a": {"x": "1"}, "list": [1, 2]});
+    let patched = |operation: Value| json(&object, &json!([operation]));
+    let cases = [
+        // What is missing counts as null.
+        (json!({"op": "replace", "path": "/a/none", "value": 1}), json!({"x": "1", "none": 1})),
+        (json!({"op": "copy", "from": "/a/none", "path": "/a/y"}), json!({"x": "1", "y": null})),
+        (json!({"op": "add", "path": "/a/y"}), json!({"x": "1", "y": null})),
+        (json!({"op": "test", "path": "/a/none", "value": null}), json!({"x": "1"})),
+        (json!({"op": "move", "from": "/a/x", "path": "/a/b~1c"}), json!({"b/c": "1"})),
+    ];
+    for (operation, a) in cases {
+        assert_eq!(patched(operation.clone()).unwrap()["a"], a, "{operation}");
+    }
+    let at = |path: &str| patched(json!({"op": "add", "path": path, "value": 0})).map(|v| v["list"].clone());
+    assert_eq!(at("/list/01"), Ok(json!([1, 0, 2])));
+    assert_eq!(at("/list/-1"), Ok(json!([1, 2, 0])));
+    assert!(at("/list/4").is_err() && at("/none/x").is_err() && at("").is_err());
+    // What stands before the first slash does not count.
+    assert_eq!(patched(json!({"op": "add", "path": "a/z", "value": 1})).unwrap()["z"], 1);
+    for (body, text) in [
+        (
+            "{}",
+            "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp",
+        ),
+        (
+            r#"[{"op":1}]"#,
+            "error decoding patch: json: cannot unmarshal number into Go struct field jsonPatchOp.op of type string",
+        ),
+    ] {
+        let error = parse_json(body.as_bytes(), Strictness::Warn).unwrap_err();
+        assert_eq!(error, PatchError::BadRequest(text.into()));
+    }
+    let (patch, complaints) =
+        parse_json(br#"[{"op":"add","path":"/x","value":1.0,"no":1}]"#, Strictness::Warn).unwrap();
+    assert_eq!(patch[0]["value"].to_string(), "1.0");
+    assert_eq!(complaints, ["json patch unknown field \"[0].no\""]);
+}
