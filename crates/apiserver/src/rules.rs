@@ -92,7 +92,9 @@ impl<'a> Rules<'a> {
             }
             Source::Definition(version) => {
                 let mut own = version.check_update(new, old);
-                own.warnings.extend(version.warnings(new, Some(old)));
+                if own.errors.is_empty() {
+                    own.warnings.extend(version.warnings(new, Some(old)));
+                }
                 Self::with_common(own, new, old)
             }
         }
@@ -127,12 +129,15 @@ impl<'a> Rules<'a> {
 
     /// 422 about an object: custom ones are called what they say they are.
     pub fn invalid(&self, object: &Value, name: &str, errors: &ErrorList) -> ApiError {
-        let kind = match &self.source {
-            Source::Table(_) => &*self.kind.kind,
-            Source::Definition(_) => object["kind"].as_str().unwrap_or_default(),
+        let (group, kind) = match &self.source {
+            // Upstream's rules for Events call them by the group of the older ones.
+            Source::Table(_) if self.kind.group == "events.k8s.io" => ("", &*self.kind.kind),
+            Source::Table(_) => (&*self.kind.group, &*self.kind.kind),
+            Source::Definition(_) => {
+                let text = |field: &str| object[field].as_str().unwrap_or_default();
+                (text("apiVersion").split_once('/').map_or("", |(group, _)| group), text("kind"))
+            }
         };
-        // Upstream's rules for Events call them by the group of the older ones.
-        let group = if self.kind.group == "events.k8s.io" { "" } else { &*self.kind.group };
         invalid(group, kind, name, errors)
     }
 }

@@ -1,7 +1,10 @@
 //! Objects as Tables and as bare metadata.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
 
+use crate::cache::Entry;
 use crate::call::Call;
 use crate::kind::Kind;
 use crate::negotiate::Shape;
@@ -69,17 +72,55 @@ pub(crate) fn columns(kind: &Kind) -> Value {
     Value::Array(kind.table.columns.iter().map(column).collect())
 }
 
+/// Whether rows are made of what is stored and not of what is shown: upstream prints its internal types, and
+/// autoscaling/v1 tells less than that, in another order.
+fn prints_stored(kind: &Kind) -> bool {
+    kind.kind == "HorizontalPodAutoscaler" && !kind.is_stored_version()
+}
+
+/// The object of the cache that a row is to be made of, if that is not the one that would be shown.
+pub(crate) fn stored_form(kind: &Kind, entry: &Entry) -> Option<Value> {
+    prints_stored(kind).then(|| entry.to_value())
+}
+
+fn is_stored_form(kind: &Kind, object: &Value) -> bool {
+    object["apiVersion"] != kind.api_version().as_str()
+}
+
+fn printed<'a>(kind: &Kind, object: &'a Value) -> Cow<'a, Value> {
+    match kind.storage.convert {
+        Some(convert) if prints_stored(kind) && !is_stored_form(kind, object) => {
+            let mut object = object.clone();
+            (convert.to_storage)(&mut object);
+            Cow::Owned(object)
+        }
+        _ => Cow::Borrowed(object),
+    }
+}
+
+fn included(kind: &Kind, object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(convert) = kind.storage.convert
+        && prints_stored(kind)
+        && is_stored_form(kind, &object)
+    {
+        (convert.from_storage)(&mut object);
+    }
+    object
+}
+
 /// One row.
 pub(crate) fn row(kind: &Kind, object: &Value, include: IncludeObject, version: &str) -> Value {
-    let row = (kind.table.row)(object, base::clock::now());
+    let printed = printed(kind, object);
+    let row = (kind.table.row)(&printed, base::clock::now());
     let mut out = json!({"cells": row.cells});
     if !row.conditions.is_empty() {
         out["conditions"] = Value::Array(row.conditions);
     }
     out["object"] = match include {
         IncludeObject::None => Value::Null,
-        IncludeObject::Metadata => partial(object, version),
-        IncludeObject::Object => object.clone(),
+        IncludeObject::Metadata => partial(&printed, version),
+        IncludeObject::Object => included(kind, object),
     };
     out
 }

@@ -324,3 +324,76 @@ async fn thousands_of_definitions() {
     let again = Server::on(store).await;
     assert_eq!(again.get("/apis/g7.example.com/v1/namespaces/default/things/x").await.0, 200);
 }
+
+#[tokio::test(start_paused = true)]
+async fn owners_are_forgotten_where_versions_disagree() {
+    let server = Server::start().await;
+    let of = |field: &str| json!({"type": "object", "properties": {(field): {"type": "string"}}});
+    let mut versions = json!([version("v1", true, of("new")), version("v1beta1", false, of("old"))]);
+    for version in versions.as_array_mut().unwrap() {
+        version["subresources"] = json!({"scale":
+            {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"}});
+    }
+    versions[0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["replicas"] =
+        json!({"type": "integer"});
+    server.define(&definition(versions)).await;
+    server.create(THINGS, &thing("a", json!({"new": "x", "replicas": 1}))).await;
+
+    // What an apply to the scale would change, upstream cannot bring into the form that it needs.
+    let scale = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "a"},
+        "spec": {"replicas": 2}});
+    let path = format!("{THINGS}/a/scale?fieldManager=m&force=true");
+    let failed = server.call(Method::PATCH, &path, APPLY, &scale).await;
+    assert_eq!(
+        (failed.code, &failed.body["message"]),
+        (
+            500,
+            &json!(
+                "failed to convert new object (default/a; autoscaling/v1, Kind=Scale) to proper version: request to convert CR to an invalid group/version: autoscaling/v1"
+            )
+        )
+    );
+
+    let older = THINGS.replace("/v1/", "/v1beta1/");
+    let patched = server.patch(&format!("{older}/a"), MERGE, &json!({"spec": {"old": "y"}})).await;
+    assert!(patched["metadata"]["managedFields"].is_null(), "{patched}");
+    let mut config = thing("a", json!({"old": "z"}));
+    config["apiVersion"] = json!("example.com/v1beta1");
+    server.patch(&format!("{older}/a?fieldManager=m&force=true"), APPLY, &config).await;
+    let path = format!("{THINGS}/a?fieldManager=n");
+    let failed = server.call(Method::PATCH, &path, APPLY, &thing("a", json!({"new": "n"}))).await;
+    assert_eq!(
+        (failed.code, &failed.body["message"]),
+        (500, &json!(".spec.new: field not declared in schema"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_object_of_the_kind_is_told_in_upstreams_words() {
+    let server = Server::start().await;
+    let spec = json!({"type": "object", "properties": {"list": {"type": "array", "items": {"type": "string"}},
+        "any": {"x-kubernetes-int-or-string": true}}});
+    server.define(&definition(json!([version("v1", true, spec)]))).await;
+    assert_eq!(server.get("/apis/example.com/v9").await, (404, json!("404 page not found\n")));
+    for (body, words) in [
+        (json!({"apiVersion": "a/b/c", "kind": "Thing"}), "unexpected GroupVersion string: a/b/c"),
+        (
+            json!({"apiVersion": 1, "kind": "Thing"}),
+            "cannot unmarshal number into Go struct field .apiVersion",
+        ),
+    ] {
+        let refused = server.call(Method::POST, THINGS, JSON, &body).await;
+        let message = refused.body["message"].as_str().unwrap();
+        assert!(refused.code == 400 && message.contains(words), "{message}");
+    }
+    // An apply's nulls are values.
+    for (spec, words) in [
+        (json!({"list": null}), "spec.list in body must be of type array: \"null\""),
+        (json!({"any": {"a": 1}}), "spec.any in body must be of type integer,string: \"object\""),
+    ] {
+        let path = format!("{THINGS}/a?fieldManager=m");
+        let refused = server.call(Method::PATCH, &path, APPLY, &thing("a", spec)).await;
+        let message = refused.body["message"].as_str().unwrap();
+        assert!(refused.code == 422 && message.contains(words), "{message}");
+    }
+}

@@ -16,6 +16,19 @@ pub fn kind(value: &Value) -> &'static str {
     }
 }
 
+/// Go's `%T` of a decoded JSON value.
+pub fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "<nil>",
+        Value::Bool(_) => "bool",
+        Value::Number(n) if n.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
 /// `fmt.Sprint` of a decoded JSON value: `map[a:1 b:[x y]]`.
 pub fn print(value: &Value) -> String {
     match value {

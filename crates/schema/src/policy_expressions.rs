@@ -63,7 +63,7 @@ impl Compiler {
         if self.variables.is_some() {
             env = env.with_variable("variables", Type::object(VARIABLES));
         }
-        let program = env.compile(source).map_err(|issues| format!("compilation failed: {issues}"));
+        let program = env.compile(source).map_err(|issues| issues.explain());
         let program = program.and_then(|program| check_output(program, wanted));
         Compiled { source: Arc::from(source), program }
     }

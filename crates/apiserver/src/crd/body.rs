@@ -30,6 +30,10 @@ pub(crate) fn decode(
         }
         Err(error) => return Err(type_error(&target, body, yaml, Some(error))),
     };
+    let given = object["apiVersion"].as_str().unwrap_or_default();
+    if object["kind"].as_str().is_none_or(str::is_empty) || given != kind.api_version() {
+        check_type_meta(&target, body, &object, yaml)?;
+    }
     if object["kind"].as_str().unwrap_or_default().is_empty() {
         let shown = if yaml { object.to_string() } else { String::from_utf8_lossy(body).into_owned() };
         return Err(ApiError::bad_request(format!(
@@ -38,7 +42,6 @@ pub(crate) fn decode(
             decode::summarize(body)
         )));
     }
-    let given = object["apiVersion"].as_str().unwrap_or_default();
     if given != kind.api_version() {
         return Err(ApiError::bad_request(format!(
             "the API version in the data ({given}) does not match the expected API version ({})",
@@ -53,13 +56,20 @@ pub(crate) fn decode(
             kind.kind
         ))
     };
-    let unknown = conform(kind, handler, &mut object, strictness)?.map_err(|error| cannot(&error))?;
+    let source = Source::Request { track_unknown: strictness != Strictness::Ignore };
+    let unknown = conform(kind, handler, &mut object, source)?.map_err(|error| cannot(&error))?;
     problems.extend(unknown);
     if strictness == Strictness::Strict && !problems.is_empty() {
         return Err(cannot(&DecodeError::Strict(problems)));
     }
     crate::object::meta_mut(&mut object);
     Ok(Decoded { value: object, warnings: problems })
+}
+
+/// Type and version are read before anything else is said about them.
+fn check_type_meta(target: &Target<'_>, body: &[u8], object: &Value, yaml: bool) -> Result<(), ApiError> {
+    let json = if yaml { object.to_string().into_bytes() } else { body.to_vec() };
+    if decode::type_meta(&json).is_err() { Err(type_error(target, body, yaml, None)) } else { Ok(()) }
 }
 
 /// Brings the result of a patch or an apply in line with the schema.
@@ -69,13 +79,26 @@ pub(crate) fn normalise(
     mut object: Value,
     strictness: Strictness,
 ) -> Result<Decoded, DecodeError> {
-    let outcome = conform(kind, handler, &mut object, strictness);
+    let source = Source::Request { track_unknown: strictness != Strictness::Ignore };
+    let outcome = conform(kind, handler, &mut object, source);
     let unknown = outcome.map_err(|error| DecodeError::Type(error.message))?.map_err(DecodeError::Type)?;
     if strictness == Strictness::Strict && !unknown.is_empty() {
         return Err(DecodeError::Strict(unknown));
     }
     crate::object::meta_mut(&mut object);
     Ok(Decoded { value: object, warnings: unknown })
+}
+
+/// Brings what an apply has merged in line with the schema, as far as upstream does.
+pub(crate) fn normalise_applied(
+    kind: &Kind,
+    handler: &Handler,
+    mut object: Value,
+) -> Result<Decoded, DecodeError> {
+    let outcome = conform(kind, handler, &mut object, Source::Apply);
+    outcome.map_err(|error| DecodeError::Type(error.message))?.map_err(DecodeError::Type)?;
+    crate::object::meta_mut(&mut object);
+    Ok(Decoded { value: object, warnings: Vec::new() })
 }
 
 /// The kind that the body names, for messages.
@@ -90,12 +113,22 @@ fn read(body: &[u8], yaml: bool, strictness: Strictness) -> Result<(Value, Vec<S
     let untyped = || {
         DecodeError::Type("json: cannot unmarshal array into Go value of type map[string]interface {}".into())
     };
-    let (object, repeated) =
-        if yaml { (decode::yaml_to_value(body)?, Vec::new()) } else { decode::json_to_value_strict(body)? };
+    let (object, repeated) = match yaml {
+        true => (decode::yaml_to_value(body)?, decode::yaml_duplicates(body)),
+        false => decode::json_to_value_strict(body)?,
+    };
+    let object = if object.is_null() { Value::Object(serde_json::Map::new()) } else { object };
     if !object.is_object() {
         return Err(untyped());
     }
-    let repeated = if strictness == Strictness::Ignore { Vec::new() } else { repeated };
+    let repeated = match strictness {
+        Strictness::Ignore => Vec::new(),
+        // As one error, the lines have a heading.
+        Strictness::Strict if yaml && !repeated.is_empty() => {
+            vec![format!("yaml: unmarshal errors:\n  {}", repeated.join("\n  "))]
+        }
+        _ => repeated,
+    };
     Ok((object, repeated))
 }
 
@@ -105,20 +138,22 @@ fn conform(
     kind: &Kind,
     handler: &Handler,
     object: &mut Value,
-    strictness: Strictness,
+    source: Source,
 ) -> Result<Result<Vec<String>, String>, ApiError> {
-    let track_unknown = strictness != Strictness::Ignore;
     let version = handler.version()?;
     // Objects of another kind are left to validation.
     let found = if object["kind"] == *kind.kind {
-        let found = version.coerce(object, Source::Request { track_unknown });
+        let found = version.coerce(object, source);
         if found.is_ok() {
             version.apply_defaults(object);
         }
         found
     } else {
         match object.get_mut("metadata") {
-            Some(metadata) => object_meta::normalize(metadata, Malformed::Refuse, track_unknown),
+            Some(metadata) => {
+                let track_unknown = source == Source::Request { track_unknown: true };
+                object_meta::normalize(metadata, Malformed::Refuse, track_unknown)
+            }
             None => Ok(Vec::new()),
         }
     };

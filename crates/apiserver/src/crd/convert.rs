@@ -1,11 +1,14 @@
 //! Conversion between the versions of a custom kind: by changing the name of the version alone, or by
 //! asking a webhook.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use schema::cursor::Node;
 use schema::field::ErrorList;
+use schema::gotext;
 use schema::structural::custom::Source;
+use schema::types::Type;
 use schema::validation;
 use serde_json::{Value, json};
 
@@ -15,6 +18,7 @@ use crate::object::meta;
 use crate::server::Inner;
 use crate::status::ApiError;
 use crate::webhook_client::Endpoint;
+use crate::webhook_client::answer::{self, Expected};
 
 /// How long a webhook may take, and how much it may say.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -63,6 +67,9 @@ pub(super) async fn convert(
         let (got, expected) = (converted.len(), objects.len());
         return Err(failed(&format!("returned {got} objects, expected {expected}")));
     }
+    if let Some(why) = converted.iter().find_map(unreadable) {
+        return Err(ApiError { code: 500, reason: "".into(), ..ApiError::bad_request(why) });
+    }
     let pairs = objects.iter().zip(converted).enumerate();
     pairs
         .map(|(at, (original, mut object))| {
@@ -82,7 +89,26 @@ async fn call(server: &Inner, webhook: &Webhook, review: &Value) -> Result<Value
     let endpoint = Endpoint::of(&webhook.client_config).map_err(|error| error.to_string())?;
     let answer = server.webhook_clients.post(&endpoint, review.to_string().into(), TIMEOUT, ANSWER_BYTES_MAX);
     let answer = answer.await.map_err(|error| error.to_string())?;
-    serde_json::from_slice(&answer).map_err(|error| error.to_string())
+    let version = review["apiVersion"].as_str().and_then(|version| version.rsplit_once('/'));
+    let expected = Expected {
+        group: "apiextensions.k8s.io",
+        version: version.map_or("", |(_, version)| version),
+        kind: "ConversionReview",
+        ty: review_type(),
+    };
+    answer::read(&answer, &expected)
+}
+
+fn review_type() -> &'static Type {
+    static TYPE: OnceLock<Type> = OnceLock::new();
+    TYPE.get_or_init(|| {
+        let fields = vec![
+            ("uid", answer::text()),
+            ("convertedObjects", answer::list("[]runtime.RawExtension", answer::any())),
+            ("result", answer::status()),
+        ];
+        answer::review_type("ConversionReview", "ConversionResponse", fields)
+    })
 }
 
 /// An object of one version of a kind in another one, as admission may want to see it.
@@ -133,6 +159,18 @@ fn converted_objects(mut answer: Value, version: &str, uid: &str) -> Result<Vec<
     }
 }
 
+/// What Go says about an object that is none.
+fn unreadable(object: &Value) -> Option<String> {
+    match object {
+        Value::Object(_) => None,
+        Value::Null => Some("unexpected end of JSON input".to_owned()),
+        other => Some(format!(
+            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            gotext::kind(other)
+        )),
+    }
+}
+
 fn check_type(original: &Value, object: &Value, wanted: &str) -> Result<(), String> {
     let text = |object: &Value, field: &str| object[field].as_str().unwrap_or_default().to_owned();
     let got = text(object, "apiVersion");
@@ -171,7 +209,10 @@ fn restore_metadata(original: &Value, object: &mut Value) -> Result<(), String> 
             Some(Value::Object(map)) => {
                 for (key, value) in map {
                     if !value.is_string() {
-                        return Err(format!("metadata.{field}[{key}] must be a string in converted object"));
+                        let found = gotext::type_of(value);
+                        return Err(format!(
+                            "metadata.{field}[{key}] must be a string, but is {found} in converted object"
+                        ));
                     }
                 }
                 if before.as_ref().and_then(Value::as_object) != Some(map) {

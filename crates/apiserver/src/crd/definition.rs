@@ -1,5 +1,6 @@
 //! A CustomResourceDefinition as it is served.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -112,6 +113,11 @@ impl Definition {
         self.crd.dir()
     }
 
+    /// Whether the storage version is among those that are served.
+    pub(crate) fn serves_storage(&self) -> bool {
+        self.crd.spec.versions.get(self.storage).is_some_and(|version| version.served)
+    }
+
     /// Place of the storage version.
     pub(super) fn storage(&self) -> usize {
         self.storage
@@ -130,6 +136,18 @@ impl Definition {
     pub(super) fn place(&self, api_version: &str) -> Option<usize> {
         let version = api_version.strip_prefix(&*self.crd.spec.group)?.strip_prefix('/')?;
         self.crd.spec.versions.iter().position(|known| known.name == version)
+    }
+
+    /// Why the owners' fields of an object cannot be compared: it does not fit the versions in which they are
+    /// told. Without a webhook, conversion leaves every field where it is.
+    pub(crate) fn misfit(&self, api_versions: &BTreeSet<&str>, object: &Value) -> Option<String> {
+        if super::convert::webhook(self).is_some() {
+            return None;
+        }
+        let places = api_versions.iter().filter_map(|api_version| self.place(api_version));
+        places
+            .filter_map(|index| self.compiled(index).ok())
+            .find_map(|version| schema::apply::misfit(object, version.ty()))
     }
 
     /// One version's rules, compiled when first used.

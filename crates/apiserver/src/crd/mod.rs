@@ -21,7 +21,7 @@ mod removal;
 mod rows;
 mod show;
 
-pub(crate) use body::{decode, normalise};
+pub(crate) use body::{decode, normalise, normalise_applied};
 pub(crate) use controller::{Queue, start};
 pub(crate) use convert::between;
 pub(crate) use definition::is_superseded;

@@ -3,6 +3,7 @@
 //! Connections are pooled by client configuration: URL or service, and authorities. Services are resolved
 //! in this process whenever a connection is made ([`resolve`]).
 
+pub(crate) mod answer;
 mod connect;
 mod resolve;
 mod tls;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT};
 use http::{Method, Request, Response, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -30,6 +31,8 @@ pub(crate) use resolve::ready_endpoints;
 pub(crate) use resolve::resolve;
 pub(crate) use tls::{Trust, client_config as bundle_config};
 
+/// How often a webhook is asked again that says when to come back.
+const RETRIES_MAX: usize = 10;
 /// Configurations with connections of their own; the least used ones go first.
 const CLIENTS_MAX: usize = 200;
 /// Idle connections kept for each configuration, and how long.
@@ -174,16 +177,27 @@ impl WebhookClients {
         let url = endpoint.url(timeout);
         let failed = |why: &dyn std::fmt::Display| CallError(format!("Post {url:?}: {why}"));
         let pool = self.pool(endpoint)?;
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = url.parse().map_err(|error: http::uri::InvalidUri| failed(&error))?;
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*"));
-        headers.insert(USER_AGENT, HeaderValue::from_static("kube-apiserver-admission"));
+        let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| failed(&error))?;
+        let request = || {
+            let mut request = Request::new(Full::new(body.clone()));
+            *request.method_mut() = Method::POST;
+            *request.uri_mut() = uri.clone();
+            let headers = request.headers_mut();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*"));
+            headers.insert(USER_AGENT, HeaderValue::from_static("kube-apiserver-admission"));
+            request
+        };
         let exchange = async {
-            let response = pool.request(request).await.map_err(|error| failed(&describe(&error)))?;
-            read(response, limit).await
+            let mut retries = 0;
+            loop {
+                let response = pool.request(request()).await.map_err(|error| failed(&describe(&error)))?;
+                match retry_after(&response).filter(|_| retries < RETRIES_MAX) {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => return read(response, limit).await,
+                }
+                retries += 1;
+            }
         };
         match tokio::time::timeout(timeout, exchange).await {
             Ok(answer) => answer,
@@ -221,8 +235,25 @@ fn pool_of(connector: Connector) -> Pool {
         .build(connector)
 }
 
+/// When a webhook that has too much to do wants to be asked again.
+fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
+    let code = response.status();
+    if code.as_u16() != 429 && !code.is_server_error() {
+        return None;
+    }
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// Whether an answer says that it is text, or nothing.
+fn is_text(response: &Response<Incoming>) -> bool {
+    let media = response.headers().get(CONTENT_TYPE).and_then(|media| media.to_str().ok());
+    media.is_none_or(|media| media.is_empty() || media.starts_with("text/"))
+}
+
 async fn read(response: Response<Incoming>, limit: usize) -> Result<Bytes, CallError> {
     let code = response.status();
+    let is_text = is_text(&response);
     let mut body = response.into_body();
     let mut read = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -237,7 +268,7 @@ async fn read(response: Response<Incoming>, limit: usize) -> Result<Bytes, CallE
         }
         read.extend_from_slice(&data);
     }
-    if code.is_success() {
+    if (200..=206).contains(&code.as_u16()) {
         if read.is_empty() {
             return Err(CallError(format!(
                 "0-length response with status code: {} and content type: application/json",
@@ -246,11 +277,11 @@ async fn read(response: Response<Incoming>, limit: usize) -> Result<Bytes, CallE
         }
         return Ok(read.freeze());
     }
-    Err(CallError(refused(code.as_u16(), &read)))
+    Err(CallError(refused(code.as_u16(), &read, is_text)))
 }
 
 /// What client-go says about an answer that is none: upstream's `NewGenericServerResponse`.
-fn refused(code: u16, body: &[u8]) -> String {
+fn refused(code: u16, body: &[u8], is_text: bool) -> String {
     let body = String::from_utf8_lossy(body);
     // A Status says more than its code.
     if let Ok(status) = serde_json::from_str::<Value>(&body)
@@ -261,6 +292,7 @@ fn refused(code: u16, body: &[u8]) -> String {
     }
     let body = match body.trim() {
         "" => "unknown",
+        _ if !is_text => "unknown",
         text => text,
     };
     match code {
@@ -291,7 +323,10 @@ pub(crate) fn describe(error: &(dyn Error + 'static)) -> String {
         if let Some(dial) = error.downcast_ref::<DialError>() {
             return dial.0.clone();
         }
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+        let ended = |error: &std::io::Error| error.kind() == std::io::ErrorKind::UnexpectedEof;
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message)
+            || error.downcast_ref::<std::io::Error>().is_some_and(ended)
+        {
             return "EOF".to_owned();
         }
         last = error.to_string();

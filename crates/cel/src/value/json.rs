@@ -161,5 +161,11 @@ fn map_to_json(map: &Map<'_>) -> Result<Json, Error> {
 }
 
 fn no_json(type_name: &str) -> Error {
-    Error::new(format!("type conversion error from '{type_name}' to 'google.protobuf.Value'"))
+    // Kubernetes' own types call themselves by their Go names.
+    let type_name = match type_name.rsplit_once('.') {
+        Some(("kubernetes", "NamedFormat")) => "Format",
+        Some(("kubernetes" | "net", name)) => name,
+        _ => type_name,
+    };
+    Error::new(format!("type conversion error from '{type_name}' to '*structpb.Value'"))
 }

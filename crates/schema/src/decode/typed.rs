@@ -495,6 +495,14 @@ fn push_name(path: &mut String, name: &str) {
     path.push_str(name);
 }
 
+/// Lists that messages show, and where they tell an empty one from none.
+const SHOWN_WHEN_EMPTY: [&str; 4] = [
+    "[]v1.IngressRule",
+    "[]v2.HPAScalingPolicy",
+    "[]v1.ResourceQuotaScope",
+    "[]v1.PersistentVolumeAccessMode",
+];
+
 /// Puts a decoded field into its object; `again`: the field was given before. Go decodes a second
 /// time into the same struct or map, so that the two merge.
 fn store(object: &mut Map<String, Value>, field: &Field, value: Value, again: bool) {
@@ -503,8 +511,13 @@ fn store(object: &mut Map<String, Value>, field: &Field, value: Value, again: bo
         (value, _) => value,
     };
     // Validation tells an empty list from none in these places; it is dropped when stored.
-    let kept = value.as_array().is_some_and(Vec::is_empty)
-        && ["[]v1.IngressRule", "[]v2.HPAScalingPolicy"].contains(&field.ty.go());
+    let kept = match &value {
+        Value::Array(items) => items.is_empty() && SHOWN_WHEN_EMPTY.contains(&field.ty.go()),
+        Value::Object(entries) => {
+            entries.is_empty() && field.name == "capacity" && field.ty.go() == "v1.ResourceList"
+        }
+        _ => false,
+    };
     if kept || !field.omits(&value) {
         object.insert(field.name.clone(), value);
     } else if again {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::json_path::{self, JsonPath};
+use crate::decode::float_as_go;
 
 /// One column besides the name.
 #[derive(Clone, Debug)]
@@ -79,13 +80,19 @@ impl Column {
         let Some(value) = found.first() else { return Value::Null };
         match (self.r#type.as_str(), &**value) {
             ("string", value) => json_path::print(value).into(),
-            ("integer", Value::Number(n)) => n.as_i64().or(n.as_f64().map(|f| f as i64)).into(),
-            ("number", Value::Number(n)) => n.as_f64().into(),
+            ("integer", Value::Number(n)) => n.as_i64().or(n.as_f64().map(truncated)).into(),
+            ("number", Value::Number(n)) => n.as_f64().map(float_as_go).into(),
             ("boolean", Value::Bool(b)) => (*b).into(),
             ("date", Value::String(text)) => date(text, age),
             _ => Value::Null,
         }
     }
+}
+
+/// As Go converts a float to an integer: those that are none are the smallest one.
+fn truncated(float: f64) -> i64 {
+    let fits = (-9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0).contains(&float);
+    if fits { float as i64 } else { i64::MIN }
 }
 
 /// As `metav1.Time` and `ConvertToHumanReadableDateType` treat it.
@@ -101,3 +108,18 @@ fn date(text: &str, age: &dyn Fn(Timestamp) -> String) -> Value {
 
 /// What OpenAPI says about `metadata.creationTimestamp`.
 const CREATION_TIMESTAMP: &str = "CreationTimestamp is a timestamp representing the server time when this object was created. It is not guaranteed to be set in happens-before order across separate operations. Clients may not set this value. It is represented in RFC3339 form and is in UTC.\n\nPopulated by the system. Read-only. Null for lists. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_shown_as_go_shows_them() {
+        let column = |r#type: &str| json!({"name": r#type, "type": r#type, "jsonPath": ".v"});
+        let columns = Columns::new(&json!([column("integer"), column("number"), column("string")]));
+        let cells = |value: Value| Value::Array(columns.cells(&json!({"v": value}), &|_| String::new()));
+        assert_eq!(cells(json!(1)), json!([1, 1, "1"]));
+        assert_eq!(cells(json!(1.5)), json!([1, 1.5, "1.5"]));
+        assert_eq!(cells(json!(1e21))[0], json!(i64::MIN));
+    }
+}

@@ -46,6 +46,8 @@ pub enum Source {
     Store,
     /// A conversion webhook.
     Conversion,
+    /// An apply: its nulls are values, and validation has to say what it thinks of them.
+    Apply,
 }
 
 /// The JSON paths of the scale subresource, without the leading dot and split.
@@ -177,7 +179,9 @@ impl CustomVersion {
         }
         if !self.preserve_unknown {
             unknown.extend(pruning::prune(object, schema, true, track));
-            drop_nulls_outside_meta(object, schema);
+            if source != Source::Apply {
+                drop_nulls_outside_meta(object, schema);
+            }
         }
         if self.says.embedded_resources {
             let coerced = object_meta::coerce(object, schema, false, malformed, track);

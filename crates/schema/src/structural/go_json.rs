@@ -4,19 +4,7 @@ use serde_json::Value;
 
 use super::Rule;
 use crate::field::{Error, Kind, Path};
-
-/// Go's `%T` of a decoded JSON value.
-pub(super) fn type_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "<nil>",
-        Value::Bool(_) => "bool",
-        Value::Number(n) if n.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
-    }
-}
+pub(super) use crate::gotext::type_of;
 
 /// "Invalid value" that shows a text as it is: internal types of upstream, whose fields are not
 /// sorted when they are printed.

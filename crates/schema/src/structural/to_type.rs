@@ -61,7 +61,6 @@ fn shape(schema: &Structural, preserve: bool) -> Shape {
         "integer" => Shape::Int64,
         "number" => Shape::Float,
         "boolean" => Shape::Bool,
-        _ if schema.extensions.int_or_string => Shape::IntOrString,
         _ => Shape::Any,
     }
 }

@@ -1,6 +1,7 @@
 //! MutatingAdmissionPolicies: rules that change objects, by JSON patches or apply configurations.
 
 use cel::Value as Cel;
+use schema::decode::Strictness;
 use schema::policy_expressions::Compiled;
 use serde_json::{Value, json};
 
@@ -159,7 +160,7 @@ async fn invoke(
             drop(input);
             match made {
                 Ok(Some(made)) => {
-                    let made = versions.take_back(&invocation.matched, made).await?;
+                    let made = versions.take_back(&invocation.matched, made, Strictness::Strict).await?;
                     dirty = true;
                     changed |= made != *object;
                     *object = made;

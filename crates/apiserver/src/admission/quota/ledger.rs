@@ -21,10 +21,13 @@ use crate::admission::Reservation;
 use crate::cache::Entry;
 use crate::call::Call;
 use crate::kind::Kind;
+use crate::managed_fields;
 use crate::server::Inner;
 use crate::status::ApiError;
 use crate::storage::PutError;
 
+/// Who owns what is written: the API server, as upstream's calls itself.
+const MANAGER: &str = "kube-apiserver";
 /// How often a write is tried on a newer status.
 const ATTEMPTS: usize = 20;
 /// How long a request waits for its quotas, as upstream.
@@ -280,8 +283,10 @@ async fn write(
     used: &ResourceList,
 ) -> Result<Revision, PutError> {
     let entry = server.cached_key(kind, key).filter(|entry| entry.revision == revision);
-    let mut quota = entry.ok_or(PutError::Conflict)?.try_value().map_err(PutError::Other)?;
+    let old = entry.ok_or(PutError::Conflict)?.try_value().map_err(PutError::Other)?;
+    let mut quota = old.clone();
     quota["status"]["used"] = lists::write(used);
+    managed_fields::track_kind(kind, &old, &mut quota, MANAGER, "status").map_err(PutError::Other)?;
     let written = server.put(kind, key, Compare::ModRevision(revision), &quota).await?;
     Ok(written.revision)
 }

@@ -10,6 +10,7 @@ mod review;
 pub(crate) mod rules;
 pub(crate) mod versions;
 
+use schema::decode::Strictness;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
@@ -171,10 +172,9 @@ async fn mutate_by(
     let calling = |why: String| {
         Failure::Calling(ApiError::internal(format!("failed calling webhook {:?}: {why}", hook.name)))
     };
-    let operations = serde_json::from_slice::<Value>(&patch).ok().filter(Value::is_array);
-    let operations = operations.ok_or_else(|| {
-        calling("received undecodable patch in webhook response: invalid JSON patch".to_owned())
-    })?;
+    let operations = schema::patch::parse_json(&patch, Strictness::Ignore);
+    let (operations, _) = operations
+        .map_err(|error| calling(format!("received undecodable patch in webhook response: {error}")))?;
     if operations.as_array().is_some_and(Vec::is_empty) {
         return Ok(None);
     }
@@ -189,7 +189,8 @@ async fn mutate_by(
         return Err(calling(format!("unsupported patch type {:?}", verdict.patch_type)));
     }
     let patched = schema::patch::json(&shown, &operations).map_err(|error| internal(error.to_string()))?;
-    let changed = versions.take_back(matched, patched).await.map_err(Failure::Rejected)?;
+    let changed =
+        versions.take_back(matched, patched, Strictness::Ignore).await.map_err(Failure::Rejected)?;
     let is_changed = changed != *object;
     *object = changed;
     Ok(is_changed.then_some(operations))

@@ -1,12 +1,16 @@
 //! AdmissionReviews: what is asked, and what the answers must look like.
 
+use std::sync::OnceLock;
+
 use base64::Engine as _;
+use schema::types::Type;
 use serde_json::{Map, Value, json};
 
 use super::config::ReviewVersion;
 use super::rules::Matched;
 use crate::admission::Attributes;
 use crate::status::{ApiError, Cause, Details};
+use crate::webhook_client::answer::{self, Expected};
 
 /// An answer that has the right form.
 pub(super) struct Verdict {
@@ -94,9 +98,13 @@ pub(super) fn verify(
 ) -> Result<Verdict, (String, bool)> {
     let undecodable = |why: String| (why, true);
     let invalid = |why: String| (why, false);
-    let review: Value = serde_json::from_slice(answer)
-        .map_err(|error| undecodable(format!("couldn't get version/kind; json parse error: {error}")))?;
-    check_kind(&review, version).map_err(undecodable)?;
+    let expected = Expected {
+        group: "admission.k8s.io",
+        version: version.name(),
+        kind: "AdmissionReview",
+        ty: review_type(),
+    };
+    let review = answer::read(answer, &expected).map_err(undecodable)?;
     let response = &review["response"];
     if !response.is_object() {
         return Err(invalid("webhook response was absent".to_owned()));
@@ -105,14 +113,10 @@ pub(super) fn verify(
         Value::Null => Vec::new(),
         Value::String(text) => base64::engine::general_purpose::STANDARD
             .decode(text)
-            .map_err(|_| undecodable("illegal base64 data in response.patch".to_owned()))?,
-        _ => return Err(undecodable("json: cannot unmarshal response.patch of type []uint8".to_owned())),
+            .map_err(|_| undecodable("illegal base64 data".to_owned()))?,
+        _ => Vec::new(),
     };
-    let allowed = match &response["allowed"] {
-        Value::Null => false,
-        Value::Bool(allowed) => *allowed,
-        _ => return Err(undecodable("json: cannot unmarshal response.allowed of type bool".to_owned())),
-    };
+    let allowed = response["allowed"].as_bool().unwrap_or(false);
     let mut patch_type = response["patchType"].as_str().unwrap_or_default().to_owned();
     match version {
         ReviewVersion::V1 => {
@@ -137,21 +141,20 @@ pub(super) fn verify(
     })
 }
 
-/// What Go says about an answer of another version than the question's.
-fn check_kind(review: &Value, version: ReviewVersion) -> Result<(), String> {
-    let kind = review["kind"].as_str().unwrap_or_default();
-    let api_version = review["apiVersion"].as_str().unwrap_or_default();
-    let (group, found) = api_version.split_once('/').unwrap_or(("", api_version));
-    if kind.is_empty() && api_version.is_empty() || group == "admission.k8s.io" && found == version.name() {
-        return Ok(());
-    }
-    if kind == "AdmissionReview" && group == "admission.k8s.io" && matches!(found, "v1" | "v1beta1") {
-        return Err(format!(
-            "converting ({found}.AdmissionReview) to ({}.AdmissionReview): unknown conversion",
-            version.name()
-        ));
-    }
-    Err(format!("no kind {kind:?} is registered for version {api_version:?}"))
+fn review_type() -> &'static Type {
+    static TYPE: OnceLock<Type> = OnceLock::new();
+    TYPE.get_or_init(|| {
+        let fields = vec![
+            ("uid", answer::text()),
+            ("allowed", answer::boolean()),
+            ("status", answer::status()),
+            ("patch", answer::bytes()),
+            ("patchType", answer::text()),
+            ("auditAnnotations", answer::texts()),
+            ("warnings", answer::list("[]string", answer::text())),
+        ];
+        answer::review_type("AdmissionReview", "AdmissionResponse", fields)
+    })
 }
 
 fn check_v1(review: &Value, uid: &str, mutating: bool, patch: &[u8]) -> Result<(), String> {

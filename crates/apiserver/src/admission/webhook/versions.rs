@@ -59,8 +59,13 @@ impl<'a> Versions<'a> {
     }
 
     /// Takes over what a webhook or policy made of the object, in the version of the match.
-    pub async fn take_back(&self, matched: &Matched, changed: Value) -> Result<Value, ApiError> {
-        let changed = normalise(&matched.resource, &matched.kind, changed)?;
+    pub async fn take_back(
+        &self,
+        matched: &Matched,
+        changed: Value,
+        strictness: Strictness,
+    ) -> Result<Value, ApiError> {
+        let changed = normalise(&matched.resource, &matched.kind, changed, strictness)?;
         if self.is_requested(matched) {
             return Ok(changed);
         }
@@ -83,13 +88,18 @@ impl<'a> Versions<'a> {
 }
 
 /// Checks the form of a changed object and fills in defaults.
-fn normalise(resource: &Kind, kind: &KindName, changed: Value) -> Result<Value, ApiError> {
+fn normalise(
+    resource: &Kind,
+    kind: &KindName,
+    changed: Value,
+    strictness: Strictness,
+) -> Result<Value, ApiError> {
     if kind.kind == resource.kind {
-        let decoded = codec::normalise(resource, changed, Strictness::Ignore);
+        let decoded = codec::normalise(resource, changed, strictness);
         return Ok(decoded.map_err(ApiError::internal)?.value);
     }
     let Some(ty) = types::of_kind(&kind.group, &kind.version, &kind.kind) else { return Ok(changed) };
-    let decoded = schema::decode::decode_value(changed, ty, Strictness::Ignore);
+    let decoded = schema::decode::decode_value(changed, ty, strictness);
     let mut value = decoded.map_err(ApiError::internal)?.value;
     value["kind"] = kind.kind.as_str().into();
     value["apiVersion"] = group_version(&kind.group, &kind.version).into();

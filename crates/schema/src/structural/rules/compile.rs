@@ -72,7 +72,7 @@ impl Compiled {
             }
             Ok(program) => program,
             Err(issues) => {
-                self.error = Some(format!("compilation failed: {issues}"));
+                self.error = Some(issues.explain());
                 return;
             }
         };
@@ -90,7 +90,8 @@ impl Compiled {
                     self.message = Some(program);
                 }
                 Err(issues) => {
-                    self.message_error = Some(format!("messageExpression compilation failed: {issues}"));
+                    let step = if issues.instantiation.is_some() { "instantiation" } else { "compilation" };
+                    self.message_error = Some(format!("messageExpression {step} failed: {issues}"));
                     return;
                 }
             }

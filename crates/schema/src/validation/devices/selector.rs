@@ -67,7 +67,7 @@ fn devices() -> &'static Devices {
         let device = DeclType::object("kubernetes.DRADevice", fields);
         let ty = device.ty.clone();
         let types = DeclTypes::new(device);
-        let env = Env::kubernetes().with_types(types.clone()).with_variable("device", ty);
+        let env = Env::kubernetes().with_bindings().with_types(types.clone()).with_variable("device", ty);
         Devices { env, types }
     })
 }
