@@ -64,7 +64,8 @@ pub const POD: &[Label] = &[
     label!("spec.hostNetwork", |pod: &Value| flag(pod, "/spec/hostNetwork")),
     label!("status.phase", "/status/phase"),
     label!("status.podIP", |pod: &Value| pod_ips(pod).first().copied().unwrap_or_default().to_owned()),
-    label!("status.podIPs", |pod: &Value| pod_ips(pod).join(",")),
+    // Upstream takes the label, but has no value for it.
+    label!("status.podIPs", |_: &Value| String::new()),
     label!("status.nominatedNodeName", "/status/nominatedNodeName"),
 ];
 

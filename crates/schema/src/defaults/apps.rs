@@ -67,8 +67,9 @@ pub fn stateful_set(object: &mut Value) {
     spec.fill_nil("revisionHistoryLimit", 10);
     pod::template(spec.filled("template"));
     for claim in spec.items("volumeClaimTemplates") {
-        claim.fill("kind", "PersistentVolumeClaim");
-        claim.fill("apiVersion", "v1");
+        // Upstream's internal type does not keep what was said here.
+        claim["kind"] = "PersistentVolumeClaim".into();
+        claim["apiVersion"] = "v1".into();
         persistent_volume_claim(claim);
     }
 }

@@ -9,6 +9,7 @@ use super::resources;
 
 /// A Pod. Some defaults are for pods only, so that stored templates do not change with upgrades.
 pub fn pod(pod: &mut Value) {
+    legacy_annotations(pod);
     let spec = pod.filled("spec");
     for list in ["containers", "initContainers"] {
         spec.items(list).for_each(resources::request_limits);
@@ -33,6 +34,7 @@ pub fn pod(pod: &mut Value) {
 
 /// A `PodTemplateSpec`.
 pub fn template(template: &mut Value) {
+    legacy_annotations(template);
     pod_spec(template.filled("spec"));
 }
 
@@ -49,6 +51,20 @@ fn pod_spec(spec: &mut Value) {
     }
     resources::round_up(spec.field("overhead"));
     resources::round_up_requirements(spec.field("resources"));
+}
+
+/// Annotations of old kubelets, from before init containers had fields, are never kept.
+fn legacy_annotations(object: &mut Value) {
+    let Some(metadata) = object.field("metadata").and_then(Value::as_object_mut) else { return };
+    let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else { return };
+    for version in ["alpha", "beta"] {
+        for what in ["init-containers", "init-container-statuses"] {
+            annotations.remove(&format!("pod.{version}.kubernetes.io/{what}"));
+        }
+    }
+    if annotations.is_empty() {
+        metadata.remove("annotations");
+    }
 }
 
 /// The field's old name says the same as the new one, which counts.

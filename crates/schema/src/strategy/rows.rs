@@ -140,7 +140,7 @@ rows! {
             validate_update: change!(apps::replication_controller_update),
             validate_status_update: change!(apps::replica_set_status_update),
             warnings: rule!(rules::warnings::named_workload),
-            warnings_on_update: change!(rules::warnings::workload_update),
+            warnings_on_update: change!(rules::warnings::replication_controller_update),
             ..COUNTED
         },
         "Service" => Strategy {
@@ -276,7 +276,7 @@ rows! {
             validate_update: change!(apps::daemon_set_update),
             validate_status_update: change!(apps::daemon_set_status_update),
             warnings: rule!(rules::warnings::workload),
-            warnings_on_update: change!(rules::warnings::workload_update),
+            warnings_on_update: change!(rules::warnings::daemon_set_update),
             ..GENERIC
         },
         "StatefulSet" => Strategy {
@@ -342,6 +342,7 @@ rows! {
             ..GENERIC
         },
         "Ingress" => Strategy {
+            prepare_update: core::ingress_update,
             validate: rule!(rules::networking::ingress),
             validate_update: change!(rules::networking::ingress_update),
             validate_status_update: change!(rules::networking::ingress_status_update),

@@ -391,8 +391,10 @@ fn stateful_template(spec: &Node) -> Value {
     let Some(pod) = template.get_mut("spec").and_then(Value::as_object_mut) else { return template };
     pod.remove("subdomain");
     pod.remove("hostname");
-    let claims: Vec<&str> =
+    let mut claims: Vec<&str> =
         spec.at("volumeClaimTemplates").items().map(|c| c.at("metadata").at("name").str()).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    claims.retain(|name| seen.insert(*name));
     if !claims.is_empty() {
         let volume =
             |name: &&str| serde_json::json!({"name": name, "persistentVolumeClaim": {"claimName": name}});

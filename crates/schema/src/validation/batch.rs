@@ -57,8 +57,9 @@ fn generated_selector(object: &Node, errs: &mut ErrorList) {
     for (label, value) in expected {
         match labels.key(label).opt_str() {
             Some(actual) if actual == value => {}
-            Some(actual) => {
-                errs.push(labels.key(label).invalid_as(actual, format!("must be '{value}'")));
+            // All labels are shown, not only this one.
+            Some(_) => {
+                errs.push(labels.key(label).invalid_as(labels.to_value(), format!("must be '{value}'")));
             }
             None => errs.push(labels.key(label).required(format!("must be '{value}'"))),
         }
@@ -164,7 +165,7 @@ fn indexed(spec: &Node, errs: &mut ErrorList) {
         );
         errs.push(parallelism.invalid(detail));
     }
-    if completions.is_set() && failures.i64() > completions.i64() {
+    if completions.is_set() && failures.is_set() && failures.i64() > completions.i64() {
         errs.push(failures.invalid("must be less than or equal to completions"));
     }
     if failures.i64() > INDEXED_FAILURES_MAX {

@@ -45,7 +45,11 @@ fn table() -> &'static Table {
         let mut table = Table::new();
         let mut current = "";
         for line in include_str!("../../types/core_internal.fields").lines() {
-            if let Some(name) = line.strip_suffix(" {") {
+            if let Some(json) = line.trim().strip_prefix("+ json ") {
+                // An embedded struct that has JSON names upstream, too.
+                let row = Row { go: "", json, zero: Zero::Struct, wrap: Wrap::Plain, of: "" };
+                table.entry(current).or_default().push(row);
+            } else if let Some(name) = line.strip_suffix(" {") {
                 current = name;
                 table.entry(name).or_default();
             } else if let [go, json, kind] = line.split_whitespace().collect::<Vec<_>>()[..] {
@@ -90,6 +94,10 @@ fn write_struct(out: &mut String, name: &str, value: &Value, around: &Value, dep
 
 fn write_fields(out: &mut String, name: &str, value: &Value, around: &Value, depth: usize, first: &mut bool) {
     for row in table().get(name).into_iter().flatten() {
+        if row.go.is_empty() && row.of.is_empty() {
+            write_entries(out, &value[row.json], depth, first);
+            continue;
+        }
         if row.go.is_empty() {
             write_fields(out, row.of, value, around, depth, first);
             continue;
@@ -131,6 +139,33 @@ fn write_wrapped(out: &mut String, row: &Row, value: &Value, around: &Value, dep
             close(out, '}', first, depth);
         }
         _ => write_struct(out, row.of, value, around, depth),
+    }
+}
+
+/// The fields of an ObjectMeta that are set, between those of the struct around it.
+fn write_entries(out: &mut String, metadata: &Value, depth: usize, first: &mut bool) {
+    const FIELDS: [&str; 15] = [
+        "name",
+        "generateName",
+        "namespace",
+        "selfLink",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "labels",
+        "annotations",
+        "ownerReferences",
+        "finalizers",
+        "managedFields",
+    ];
+    for name in FIELDS {
+        let Some(value) = metadata.get(name).filter(|value| !value.is_null()) else { continue };
+        item(out, first, depth);
+        let _ = write!(out, "\"{name}\": ");
+        write_plain(out, value, depth);
     }
 }
 
@@ -194,6 +229,11 @@ mod tests {
         let text = r#"{"Key":"a","Value":"","Effect":"NoSchedule","TimeAdded":null}"#;
         assert_eq!(compact("Taint", &taint), text);
         let spec = json!({"hostNetwork": true, "securityContext": {}, "containers": [{"name": "c"}]});
+        let template = json!({"metadata": {"labels": {"a": "b"}}, "spec": {}});
+        assert!(
+            compact("PersistentVolumeClaimTemplate", &template)
+                .starts_with(r#"{"labels":{"a":"b"},"Spec":{"AccessModes":null,"#)
+        );
         let text = pretty("PodSpec", &spec);
         assert!(text.starts_with("{\n \"Volumes\": null,\n \"InitContainers\": null,\n"));
         assert!(text.contains("\"SecurityContext\": {\n  \"HostNetwork\": true,\n  \"HostPID\": false,"));

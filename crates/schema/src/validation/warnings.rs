@@ -122,6 +122,18 @@ pub fn workload_update(new: &Node, old: &Node) -> Warnings {
     workload(new)
 }
 
+/// A changed ReplicationController: upstream looks at the template that there was.
+pub fn replication_controller_update(new: &Node, old: &Node) -> Warnings {
+    let generation = |object: &Node| object.at("metadata").at("generation").i64();
+    if generation(new) == generation(old) { Vec::new() } else { workload(old) }
+}
+
+/// A changed DaemonSet: only if there is a new template.
+pub fn daemon_set_update(new: &Node, old: &Node) -> Warnings {
+    let template = |object: &Node| object.at("spec").at("template").to_value();
+    if template(new) == template(old) { Vec::new() } else { workload(new) }
+}
+
 fn pod_template<'a>(object: &Node<'a>) -> Node<'a> {
     let spec = object.at("spec");
     if !spec.is_set() {

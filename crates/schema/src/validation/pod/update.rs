@@ -162,6 +162,9 @@ fn gated_changes(munged: &mut Value, spec: &Node, old: &Node, errs: &mut ErrorLi
         }
     }
     if old.at("affinity").is_set() {
+        if munged["affinity"].is_null() {
+            munged["affinity"] = serde_json::json!({});
+        }
         restore(&mut munged["affinity"], &old.at("affinity"), "nodeAffinity");
     } else if let Some(affinity) = munged["affinity"].as_object_mut() {
         affinity.remove("nodeAffinity");
