@@ -264,17 +264,19 @@ mod tests {
     use crate::identity::{CONTAINER_NAME, HASH, container_hash};
     use runtime::{Labels, Sandbox};
 
-    /// `init*` containers are init containers, `side*` sidecars, the others main ones.
+    /// `init*` containers are init containers, `side*` sidecars, `debug*` ephemeral, the others main ones.
     fn pod(policy: &str, names: &[&str]) -> Pod {
         let json = |n: &&&str| match n.starts_with("side") {
             true => serde_json::json!({"name": n, "image": "i", "restartPolicy": "Always"}),
             false => serde_json::json!({"name": n, "image": "i"}),
         };
         let early = |n: &&&str| n.starts_with("side") || n.starts_with("init");
+        let late = |n: &&&str| n.starts_with("debug");
         serde_json::from_value(serde_json::json!({"spec": {
             "restartPolicy": policy,
             "initContainers": names.iter().filter(early).map(|n| json(&n)).collect::<Vec<_>>(),
-            "containers": names.iter().filter(|n| !early(n)).map(|n| json(&n)).collect::<Vec<_>>(),
+            "containers": names.iter().filter(|n| !early(n) && !late(n)).map(|n| json(&n)).collect::<Vec<_>>(),
+            "ephemeralContainers": names.iter().filter(late).map(|n| json(&n)).collect::<Vec<_>>(),
         }}))
         .unwrap()
     }
@@ -330,6 +332,9 @@ mod tests {
             ("OnFailure", &["a", "b"], &["a=0", "b=1"], "+b"),
             ("Never", &["a", "b"], &["a=0", "b=1"], "finished"),
             ("Never", &["side", "a"], &["side", "a=0"], "-side"),
+            ("Always", &["a", "debug"], &["a"], "+debug"),
+            ("Always", &["a", "debug"], &["a", "debug=1"], ""),
+            ("Never", &["a", "debug"], &["a=0", "debug"], "-debug"),
         ] {
             let mut memory = Memory::default();
             memory.health.insert("side".into(), Health { started: true, ready: true, unhealthy: false });

@@ -33,13 +33,18 @@ impl Record {
     /// How much longer to wait at `now`: 10 s doubling up to 10 min since the last failure.
     pub fn remaining(&self, now: Timestamp) -> Duration {
         let (Some(last), 1..) = (self.last_failure, self.failures) else { return Duration::ZERO };
-        let delay = INITIAL.saturating_mul(1 << (self.failures - 1).min(6)).min(MAX);
-        Duration::try_from((last + delay).duration_since(now)).unwrap_or_default()
+        remaining_after(self.failures, last, now)
     }
 }
 
+/// How much longer to wait after so many failures, of which there is at least one.
+pub fn remaining_after(failures: u32, last: Timestamp, now: Timestamp) -> Duration {
+    let delay = INITIAL.saturating_mul(1 << failures.saturating_sub(1).min(6)).min(MAX);
+    Duration::try_from((last + delay).duration_since(now)).unwrap_or_default()
+}
+
 /// When the pod ended, as well as can be told.
-fn finished_at(p: &Pod) -> Timestamp {
+pub fn finished_at(p: &Pod) -> Timestamp {
     let status = p.status.as_ref();
     let terminated = |status: &ContainerStatus| {
         status.state.as_ref()?.terminated.as_ref()?.finished_at.as_ref().map(|time| time.0)

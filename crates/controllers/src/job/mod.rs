@@ -3,6 +3,7 @@
 mod backoff;
 mod conditions;
 mod indexes;
+mod per_index;
 mod plan;
 mod pods;
 mod policy;
@@ -22,7 +23,7 @@ use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions
 use serde_json::json;
 
 use self::backoff::Record;
-use self::plan::{Observed, Plan};
+use self::plan::{Observed, Plan, Wanted};
 use crate::batch::slow_start;
 use crate::context::{
     Context, Error, GATHER, gone_is_fine, is_namespace_terminating, is_not_found, message, split_key,
@@ -228,16 +229,16 @@ impl Controller {
         }
     }
 
-    async fn create(&self, job: &Job, uid: &str, wanted: &[Option<i32>]) -> Result<(), Error> {
+    async fn create(&self, job: &Job, uid: &str, wanted: &[Wanted]) -> Result<(), Error> {
         let namespace = job.metadata.namespace.as_deref().unwrap_or("");
         let api: Api<Pod> = Api::namespaced(self.context.client.clone(), namespace);
         let about = reference_to(job);
         self.in_flight.creating(uid, wanted.len());
-        let items: Vec<(usize, Option<i32>)> = wanted.iter().copied().enumerate().collect();
-        let (tried, result) = slow_start(items, |(number, index)| {
+        let items: Vec<(usize, Wanted)> = wanted.iter().copied().enumerate().collect();
+        let (tried, result) = slow_start(items, |(number, (index, failures))| {
             let (api, about) = (&api, &about);
             async move {
-                let result = api.create(&PostParams::default(), &pods::new_pod(job, index)).await;
+                let result = api.create(&PostParams::default(), &pods::new_pod(job, index, failures)).await;
                 let created = result.as_ref().ok().map(|pod| {
                     (pod.metadata.uid.as_deref().unwrap_or(""), pod.metadata.name.as_deref().unwrap_or(""))
                 });

@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::backoff::Record;
+use super::per_index::{self, Delayed, Failures};
 use super::policy::{self, Verdict};
 use super::{conditions, indexes};
 use crate::pod;
@@ -38,6 +39,9 @@ pub struct Observed {
     pub deleting: HashSet<String>,
 }
 
+/// A pod to create: its completion index, and how often that has failed if there is a limit to it.
+pub type Wanted = (Option<i32>, Option<Failures>);
+
 /// The outcome of a pass, in the order in which it is carried out.
 #[derive(Debug, Default)]
 pub struct Plan {
@@ -51,8 +55,8 @@ pub struct Plan {
     pub delete: Vec<Arc<Pod>>,
     /// Pods to let go and delete without counting them.
     pub discard: Vec<Arc<Pod>>,
-    /// Pods to create, with their completion indexes.
-    pub create: Vec<Option<i32>>,
+    /// Pods to create.
+    pub create: Vec<Wanted>,
     /// Events to record.
     pub events: Vec<(EventType, String, String)>,
     /// When to look again without an event.
@@ -85,6 +89,8 @@ pub fn plan(job: &Job, observed: &Observed, backoff: &Record, now: &Time) -> Pla
         if pass.has_enough() && none_active {
             let message = "Reached expected number of succeeded pods".to_string();
             finished = Some(pass.success("CompletionsReached", message));
+        } else if pass.has_only_failed_left() && none_active {
+            finished = Some(pass.failure("FailedIndexes", "Job has failed indexes".to_string()));
         } else {
             pass.sync_suspended();
         }
@@ -109,6 +115,9 @@ struct Pass<'a> {
     recorded_indexes: BTreeSet<i32>,
     /// Indexed Jobs: recorded, and those of pods that have succeeded.
     succeeded_indexes: BTreeSet<i32>,
+    /// Jobs with a limit per index: recorded, and those that fail now.
+    failed_indexes: BTreeSet<i32>,
+    delayed: Delayed,
     succeeded: i32,
     failed: i32,
     plan: Plan,
@@ -133,6 +142,8 @@ impl<'a> Pass<'a> {
             newly_failed: Vec::new(),
             recorded_indexes: BTreeSet::new(),
             succeeded_indexes: BTreeSet::new(),
+            failed_indexes: BTreeSet::new(),
+            delayed: Delayed::default(),
             succeeded: 0,
             failed: 0,
             plan: Plan { backoff: backoff.clone(), ..Plan::default() },
@@ -220,9 +231,29 @@ impl<'a> Pass<'a> {
             .map(Arc::as_ref)
             .collect();
         let failures: Vec<&Pod> = newly_failed.iter().map(Arc::as_ref).collect();
-        self.plan.backoff = self.plan.backoff.after(&news, &failures);
+        if self.is_limited_per_index() {
+            self.find_failed_indexes(&newly_failed);
+        } else {
+            self.plan.backoff = self.plan.backoff.after(&news, &failures);
+        }
         self.newly_succeeded = newly_succeeded;
         self.newly_failed = newly_failed;
+    }
+
+    fn is_limited_per_index(&self) -> bool {
+        is_indexed(self.spec) && self.spec.backoff_limit_per_index.is_some()
+    }
+
+    fn find_failed_indexes(&mut self, newly_failed: &[Arc<Pod>]) {
+        let recorded = self.status.failed_indexes.as_deref().unwrap_or("");
+        self.failed_indexes = indexes::parse(recorded, self.completions());
+        let for_good = newly_failed.iter().filter(|p| per_index::fails_for_good(self.spec, p));
+        self.failed_indexes.extend(for_good.filter_map(|p| indexes::of_pod(p)));
+        self.failed_indexes.retain(|index| !self.succeeded_indexes.contains(index));
+        let mut settled = self.succeeded_indexes.clone();
+        settled.extend(&self.failed_indexes);
+        settled.extend(self.active.iter().filter_map(|p| indexes::of_pod(p)));
+        self.delayed = Delayed::of(newly_failed, &settled);
     }
 
     fn counts(&self, p: &Pod) -> bool {
@@ -258,10 +289,25 @@ impl<'a> Pass<'a> {
             }
             self.check_after(left);
         }
+        let failed_indexes = i32::try_from(self.failed_indexes.len()).unwrap_or(i32::MAX);
+        if self.spec.max_failed_indexes.is_some_and(|max| failed_indexes > max) {
+            let message = "Job has exceeded the specified maximal number of failed indexes".to_string();
+            return fail("MaxFailedIndexesExceeded", message);
+        }
         let met =
             policy::success(self.spec.success_policy.as_ref(), self.completions(), &self.succeeded_indexes)
                 .filter(|_| is_indexed(self.spec));
         met.map(|message| self.success("SuccessPolicy", message))
+    }
+
+    fn failure(&self, reason: &str, message: String) -> JobCondition {
+        conditions::new("FailureTarget", "True", reason, message, self.now)
+    }
+
+    /// Whether every index has ended, and some have failed.
+    fn has_only_failed_left(&self) -> bool {
+        let failed = i32::try_from(self.failed_indexes.len()).unwrap_or(i32::MAX);
+        failed > 0 && self.succeeded.saturating_add(failed) >= self.completions()
     }
 
     fn success(&self, reason: &str, message: String) -> JobCondition {
@@ -336,7 +382,10 @@ impl<'a> Pass<'a> {
         let wanted = match self.spec.completions {
             None if self.succeeded > 0 => active,
             None => parallelism,
-            Some(completions) => count(completions - self.succeeded).min(parallelism),
+            Some(completions) => {
+                let ended = self.succeeded + i32::try_from(self.failed_indexes.len()).unwrap_or(0);
+                count(completions - ended).min(parallelism)
+            }
         };
         self.plan.discard = self.surplus(active.saturating_sub(wanted));
         if !self.plan.discard.is_empty() {
@@ -352,10 +401,12 @@ impl<'a> Pass<'a> {
             self.check_after(wait);
             return;
         }
-        self.plan.create = if is_indexed(self.spec) {
-            self.free_indexes(missing).into_iter().map(Some).collect()
+        self.plan.create = if self.is_limited_per_index() {
+            self.due_indexes(missing)
+        } else if is_indexed(self.spec) {
+            self.free_indexes(missing).into_iter().map(|index| (Some(index), None)).collect()
         } else {
-            vec![None; missing]
+            vec![(None, None); missing]
         };
     }
 
@@ -376,8 +427,27 @@ impl<'a> Pass<'a> {
         surplus
     }
 
+    /// Free indexes that need not wait after a failure.
+    fn due_indexes(&mut self, count: usize) -> Vec<Wanted> {
+        let (mut due, mut next) = (Vec::new(), None);
+        for index in self.free_indexes(usize::MAX) {
+            let wait = self.delayed.remaining(index, self.now.0);
+            if wait.is_zero() {
+                due.push((Some(index), Some(self.delayed.failures(self.spec, index))));
+            } else {
+                next = Some(next.map_or(wait, |known: Duration| known.min(wait)));
+            }
+        }
+        if let Some(wait) = next.filter(|_| due.len() < count) {
+            self.check_after(wait);
+        }
+        due.truncate(count);
+        due
+    }
+
     fn free_indexes(&self, count: usize) -> Vec<i32> {
         let mut taken = self.succeeded_indexes.clone();
+        taken.extend(&self.failed_indexes);
         let present = self
             .observed
             .pods
@@ -417,6 +487,10 @@ impl<'a> Pass<'a> {
             if !(succeeded || failed || everything) || self.plan.discard.contains(p) {
                 continue;
             }
+            if failed && !everything && self.delayed.keeps(p) {
+                // Its successor is to learn from it how often the index has failed.
+                continue;
+            }
             if new_indexes + self.uncounted_succeeded.len() + self.uncounted_failed.len() >= MAX_UNCOUNTED {
                 // The rest follows when these are counted.
                 break;
@@ -440,6 +514,9 @@ impl<'a> Pass<'a> {
             let text = indexes::format(&self.recorded_indexes);
             self.status.succeeded = i32::try_from(self.recorded_indexes.len()).ok();
             self.status.completed_indexes = (!text.is_empty()).then_some(text);
+        }
+        if self.is_limited_per_index() {
+            self.status.failed_indexes = Some(indexes::format(&self.failed_indexes));
         }
     }
 

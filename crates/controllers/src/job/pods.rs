@@ -4,13 +4,15 @@ use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, Pod};
 
 use super::indexes::COMPLETION_INDEX;
+use super::per_index::Failures;
 use super::plan::TRACKING;
 use crate::{owner, template};
 
 const COMPLETION_INDEX_ENV: &str = "JOB_COMPLETION_INDEX";
 
-/// A pod of the Job, with a completion index if the Job is an Indexed one.
-pub fn new_pod(job: &Job, index: Option<i32>) -> Pod {
+/// A pod of the Job, with a completion index if the Job is an Indexed one, and with how often the index has
+/// failed if there is a limit to that.
+pub fn new_pod(job: &Job, index: Option<i32>, failures: Option<Failures>) -> Pod {
     let default = Default::default();
     let template = job.spec.as_ref().map_or(&default, |spec| &spec.template);
     let namespace = job.metadata.namespace.as_deref().unwrap_or("");
@@ -21,6 +23,9 @@ pub fn new_pod(job: &Job, index: Option<i32>) -> Pod {
     }
     if let Some(index) = index {
         number(&mut pod, job.metadata.name.as_deref().unwrap_or(""), index);
+    }
+    if let Some(failures) = failures {
+        failures.note_on(&mut pod);
     }
     pod
 }

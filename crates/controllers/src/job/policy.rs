@@ -17,6 +17,8 @@ pub enum Verdict {
     Count,
     /// It does not count.
     Ignore,
+    /// The pod's index has failed for good.
+    FailIndex,
     /// The Job has failed, for this reason.
     FailJob(String),
 }
@@ -32,6 +34,7 @@ pub fn judge(policy: Option<&PodFailurePolicy>, pod: &Pod) -> Verdict {
         let Some(cause) = cause else { continue };
         return match rule.action.as_str() {
             "Ignore" => Verdict::Ignore,
+            "FailIndex" => Verdict::FailIndex,
             "FailJob" => Verdict::FailJob(format!("{cause} matching {} rule at index {index}", rule.action)),
             _ => Verdict::Count,
         };
