@@ -215,6 +215,11 @@ impl Call {
 
     /// The object as stored, in this kind's version.
     pub fn value_of(&self, entry: &Entry) -> Value {
+        if let Shape::Table(_) = self.output.shape
+            && let Some(stored) = tables::stored_form(&self.kind, entry)
+        {
+            return stored;
+        }
         let mut value = entry.to_value();
         self.convert_from_storage(&mut value);
         value

@@ -1,5 +1,8 @@
 //! Conversion between the versions of kinds that have several.
 
+use schema::decode::{Strictness, decode_value};
+use schema::defaults::autoscaling::ROUND_TRIP_ANNOTATIONS;
+use schema::types;
 use serde_json::{Map, Value, json};
 
 use crate::kind::Convert;
@@ -81,13 +84,10 @@ pub fn hpa_v1_to_v2(hpa: &mut Value) {
     let annotations = take_annotations(hpa);
     let Some(hpa) = hpa.as_object_mut() else { return };
     set_api_version(hpa, "autoscaling/v2");
-    let parsed = |key: &str| {
-        let text = annotations.iter().find(|(known, _)| known == key).map(|(_, text)| text);
-        text.and_then(|text| serde_json::from_str::<Value>(text).ok())
-    };
+    let text = |key: &str| annotations.iter().find(|(known, _)| known == key).map(|(_, text)| &**text);
     if let Some(spec) = hpa.get_mut("spec").and_then(Value::as_object_mut) {
         let mut metrics: Vec<Value> = Vec::new();
-        if let Some(Value::Array(others)) = parsed(METRICS) {
+        if let Some(others) = text(METRICS).and_then(|text| typed_list(text, "MetricSpec")) {
             metrics.extend(others.into_iter().map(spec_to_v2));
         }
         let percentage = spec.remove("targetCPUUtilizationPercentage");
@@ -98,37 +98,54 @@ pub fn hpa_v1_to_v2(hpa: &mut Value) {
             metrics.push(json!({"type": "Resource", "resource": {"name": "cpu", "target": target}}));
         }
         spec.insert("metrics".to_owned(), Value::Array(metrics));
-        if let Some(behavior) = parsed(BEHAVIOR) {
-            spec.insert("behavior".to_owned(), lower_keys(behavior));
+        if let Some(behavior) = text(BEHAVIOR).and_then(behavior_of) {
+            spec.insert("behavior".to_owned(), behavior);
         }
     }
     if let Some(status) = hpa.get_mut("status").and_then(Value::as_object_mut) {
         let percentage = status.remove("currentCPUUtilizationPercentage");
-        let mut metrics: Vec<Value> = match parsed(CURRENT_METRICS) {
-            Some(Value::Array(metrics)) => metrics.into_iter().map(status_to_v2).collect(),
-            _ => Vec::new(),
+        let of_percentage = |percentage| {
+            let current = json!({"averageUtilization": percentage});
+            json!([{"type": "Resource", "resource": {"name": "cpu", "current": current}}])
         };
-        if let Some(percentage) = percentage {
-            let known = metrics.iter().any(|metric| {
-                metric["type"] == "Resource"
-                    && metric.pointer("/resource/name").is_some_and(|name| name == "cpu")
-            });
-            if !known {
-                let current = json!({"averageUtilization": percentage});
-                metrics
-                    .insert(0, json!({"type": "Resource", "resource": {"name": "cpu", "current": current}}));
-            }
+        // What the annotation says is better known.
+        let metrics = text(CURRENT_METRICS).and_then(|text| typed_list(text, "MetricStatus"));
+        let metrics = metrics.map(|metrics| metrics.into_iter().map(status_to_v2).collect());
+        if let Some(metrics) = metrics.or_else(|| percentage.map(of_percentage)) {
+            status.insert("currentMetrics".to_owned(), metrics);
         }
-        if !metrics.is_empty() {
-            status.insert("currentMetrics".to_owned(), Value::Array(metrics));
-        }
-        if let Some(conditions) = parsed(CONDITIONS) {
-            status.insert("conditions".to_owned(), conditions);
+        let conditions =
+            text(CONDITIONS).and_then(|text| typed_list(text, "HorizontalPodAutoscalerCondition"));
+        if let Some(conditions) = conditions {
+            status.insert("conditions".to_owned(), Value::Array(conditions));
         }
         // v2 always writes both.
         status.entry("currentMetrics").or_insert(Value::Null);
         status.entry("desiredReplicas").or_insert(json!(0));
     }
+}
+
+/// The list in an annotation, if it is one of this type of autoscaling/v1. Others are passed over.
+fn typed_list(text: &str, name: &str) -> Option<Vec<Value>> {
+    let ty = types::get(&format!("io.k8s.api.autoscaling.v1.{name}"))?;
+    match serde_json::from_str(text).ok()? {
+        Value::Null => Some(Vec::new()),
+        Value::Array(items) => items.into_iter().map(|item| typed(item, ty)).collect(),
+        _ => None,
+    }
+}
+
+/// The value as Go would write it after reading it as this type.
+fn typed(value: Value, ty: &types::Type) -> Option<Value> {
+    let value = if value.is_null() { json!({}) } else { value };
+    decode_value(value, ty, Strictness::Ignore).ok().map(|decoded| decoded.value)
+}
+
+/// The behavior in an annotation, unless it is none or an empty one.
+fn behavior_of(text: &str) -> Option<Value> {
+    let ty = types::get("io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerBehavior")?;
+    let value = lower_keys(serde_json::from_str(text).ok()?);
+    typed(value, ty).filter(|behavior| behavior.as_object().is_some_and(|rules| !rules.is_empty()))
 }
 
 /// autoscaling/v2 HorizontalPodAutoscaler to v1.
@@ -162,10 +179,11 @@ fn spec_to_v1(spec: &mut Map<String, Value>, annotations: &mut Vec<(&str, String
             let utilization =
                 metric.pointer("/resource/target/averageUtilization").filter(|_| is_cpu(&metric));
             match utilization {
-                Some(percentage) if !spec.contains_key("targetCPUUtilizationPercentage") => {
-                    spec.insert("targetCPUUtilizationPercentage".to_owned(), percentage.clone());
+                // Upstream keeps the first of them.
+                Some(percentage) => {
+                    spec.entry("targetCPUUtilizationPercentage").or_insert_with(|| percentage.clone());
                 }
-                _ => others.push(spec_from_v2(metric)),
+                None => others.push(spec_from_v2(metric)),
             }
         }
     }
@@ -211,7 +229,7 @@ fn take_annotations(hpa: &mut Value) -> Vec<(String, String)> {
     let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) else {
         return Vec::new();
     };
-    let taken = [METRICS, CURRENT_METRICS, CONDITIONS, BEHAVIOR]
+    let taken = ROUND_TRIP_ANNOTATIONS
         .iter()
         .filter_map(|key| match annotations.remove(*key) {
             Some(Value::String(text)) => Some(((*key).to_owned(), text)),
@@ -238,7 +256,7 @@ fn spec_from_v2(mut metric: Value) -> Value {
             set("targetAverageUtilization", target.get("averageUtilization"));
             set("targetAverageValue", target.get("averageValue"));
         }
-        "pods" => set("targetAverageValue", target.get("averageValue")),
+        "pods" => set("targetAverageValue", Some(target.get("averageValue").unwrap_or(&json!("0")))),
         "object" => {
             set("targetValue", Some(target.get("value").unwrap_or(&json!("0"))));
             set("averageValue", target.get("averageValue"));
@@ -254,24 +272,26 @@ fn spec_from_v2(mut metric: Value) -> Value {
 
 fn spec_to_v2(mut metric: Value) -> Value {
     let Some((field, source)) = source(&mut metric) else { return metric };
-    let mut target = Map::new();
     let utilization = source.remove("targetAverageUtilization");
     let average = source.remove("targetAverageValue").or_else(|| source.remove("averageValue"));
     let value = source.remove("targetValue");
-    let kind = match (&utilization, &average) {
-        (Some(_), _) => "Utilization",
-        (None, Some(_)) => "AverageValue",
-        (None, None) => "Value",
+    // v1 always writes the value of an object's metric.
+    let is_zero = value.as_ref().is_some_and(|value| value == "0");
+    let (kind, value) = match field {
+        "resource" | "containerResource" if utilization.is_some() => ("Utilization", None),
+        "resource" | "containerResource" | "pods" => ("AverageValue", None),
+        "object" if average.is_none() => ("Value", value),
+        "object" => ("AverageValue", value.filter(|_| !is_zero)),
+        _ if value.is_none() => ("AverageValue", None),
+        _ => ("Value", value),
     };
+    let mut target = Map::new();
     target.insert("type".to_owned(), Value::from(kind));
-    let fields = [("averageUtilization", utilization), ("averageValue", average)];
+    let fields = [("averageUtilization", utilization), ("averageValue", average), ("value", value)];
     for (key, value) in fields {
         if let Some(value) = value {
             target.insert(key.to_owned(), value);
         }
-    }
-    if let (Some(value), "Value") = (value, kind) {
-        target.insert("value".to_owned(), value);
     }
     unflatten_metric(field, source);
     source.insert("target".to_owned(), Value::Object(target));
@@ -291,7 +311,7 @@ fn status_from_v2(mut metric: Value) -> Value {
             set("currentAverageUtilization", current.get("averageUtilization"));
             set("currentAverageValue", Some(current.get("averageValue").unwrap_or(&json!("0"))));
         }
-        "pods" => set("currentAverageValue", current.get("averageValue")),
+        "pods" => set("currentAverageValue", Some(current.get("averageValue").unwrap_or(&json!("0")))),
         "object" => {
             set("currentValue", Some(current.get("value").unwrap_or(&json!("0"))));
             set("averageValue", current.get("averageValue"));

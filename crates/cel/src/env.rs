@@ -27,6 +27,7 @@ pub struct Env {
     variables: Arc<BTreeMap<Arc<str>, Type>>,
     types: Arc<dyn TypeProvider>,
     functions: Arc<Functions>,
+    bindings: bool,
 }
 
 static STANDARD: LazyLock<Arc<Functions>> = LazyLock::new(|| {
@@ -38,12 +39,22 @@ static KUBERNETES: LazyLock<Env> = LazyLock::new(|| Env::standard().with_functio
 impl Env {
     /// The standard library, optionals and two-variable comprehensions only.
     pub fn standard() -> Env {
-        Env { variables: Arc::default(), types: Arc::new(NoTypes), functions: STANDARD.clone() }
+        Env {
+            variables: Arc::default(),
+            types: Arc::new(NoTypes),
+            functions: STANDARD.clone(),
+            bindings: false,
+        }
     }
 
     /// Everything that Kubernetes offers to all expressions.
     pub fn kubernetes() -> Env {
         KUBERNETES.clone()
+    }
+
+    /// With the macro `cel.bind`.
+    pub fn with_bindings(self) -> Env {
+        Env { bindings: true, ..self }
     }
 
     /// With one more variable.
@@ -78,7 +89,7 @@ impl Env {
     /// Parses, checks and plans an expression. The issues say whether the expression is wrong or only cannot be
     /// made into a program ([`Issues::instantiation`]).
     pub fn compile(&self, source: &str) -> Result<Program, Issues> {
-        let (mut expr, source) = parse(source)?;
+        let (mut expr, source) = parse(source, self.bindings)?;
         if depth(&expr) > MAX_TREE_DEPTH {
             let mut issues = Issues::new(source.text.clone());
             issues.push(Location::NONE, "max recursion depth exceeded");

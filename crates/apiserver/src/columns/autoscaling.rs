@@ -51,13 +51,6 @@ pub fn hpa(object: &Value, now: Timestamp) -> Row {
     ]
 }
 
-/// One autoscaling/v1 HorizontalPodAutoscaler.
-pub fn hpa_v1(object: &Value, now: Timestamp) -> Row {
-    let mut v2 = object.clone();
-    crate::convert::hpa_v1_to_v2(&mut v2);
-    hpa(&v2, now)
-}
-
 /// The first two metrics as `current/target`.
 fn metrics(specs: &[Value], statuses: &[Value]) -> String {
     if specs.is_empty() {

@@ -45,6 +45,7 @@ fn apiregistration() -> Vec<RowBuilder> {
         v1.cluster("APIService", "apiservices")
             .category("api-extensions")
             .status()
+            .conditional_update()
             .table(admission::API_SERVICE, admission::api_service),
     ]
 }
@@ -132,7 +133,7 @@ fn autoscaling_v1() -> Vec<RowBuilder> {
             .category("all")
             .status()
             .stored_as("autoscaling", "v2", convert::HPA_V1_TO_V2)
-            .table(autoscaling::HPA, autoscaling::hpa_v1),
+            .table(autoscaling::HPA, autoscaling::hpa),
     ]
 }
 
@@ -229,7 +230,7 @@ fn storage_v1() -> Vec<RowBuilder> {
             .table(storage::CSI_NODE, storage::csi_node),
         v1.namespaced("CSIStorageCapacity", "csistoragecapacities")
             .conditional_update()
-            .table(storage::CSI_STORAGE_CAPACITY, storage::csi_storage_capacity),
+            .table(columns::NAME_CREATED_AT, columns::name_created_at),
         v1.cluster("StorageClass", "storageclasses")
             .short(&["sc"])
             .delete_returns_object()

@@ -48,6 +48,7 @@ pub(super) fn expand(
         };
     };
     match (function, args.len()) {
+        ("bind", 3) if expander.parser.bindings && is_named(&target, "cel") => expander.bind_macro(args),
         ("all" | "exists" | "exists_one", 2 | 3) | ("existsOne", 3) => {
             expander.quantifier(function, target, args)
         }
@@ -59,6 +60,10 @@ pub(super) fn expand(
         ("sortBy", 2) => expander.sort_by(target, args),
         _ => Err(Failure::NotAMacro(Some(target), args)),
     }
+}
+
+fn is_named(expr: &Expr, wanted: &str) -> bool {
+    matches!(&expr.kind, ExprKind::Ident(name) if &**name == wanted)
 }
 
 struct Expander<'p, 's> {
@@ -241,6 +246,17 @@ impl Expander<'_, '_> {
         let step = self.ident(name);
         let variables = Variables { first: Arc::from(UNUSED), second: None };
         self.fold(nothing, variables, name, Fold { init: value, condition, step, result: body })
+    }
+
+    fn bind_macro(&mut self, args: Vec<Expr>) -> Expansion {
+        let [name, value, body] = match <[Expr; 3]>::try_from(args) {
+            Ok(args) => args,
+            Err(args) => return Err(Failure::NotAMacro(None, args)),
+        };
+        match &name.kind {
+            ExprKind::Ident(variable) => Ok(self.bind(variable, value, body)),
+            _ => misuse(name.id, "cel.bind() variable names must be simple identifiers"),
+        }
     }
 
     fn opt_map(&mut self, function: &str, target: Expr, mut args: Vec<Expr>) -> Expansion {

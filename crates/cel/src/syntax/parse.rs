@@ -21,9 +21,9 @@ const MAX_NODES: usize = 1_000_000;
 /// After so many syntax errors the rest is not looked at.
 const MAX_SYNTAX_ERRORS: usize = 30;
 
-/// Parses an expression and expands its macros.
-pub(crate) fn parse(text: &str) -> Result<(Expr, Source), Issues> {
-    let mut parser = Parser::new(text);
+/// Parses an expression and expands its macros, with `bindings` also `cel.bind`.
+pub(crate) fn parse(text: &str, bindings: bool) -> Result<(Expr, Source), Issues> {
+    let mut parser = Parser { bindings, ..Parser::new(text) };
     let size = text.chars().count();
     if size > MAX_CODE_POINTS {
         parser.issues.push(
@@ -59,6 +59,8 @@ pub(super) struct Parser<'s> {
     pub(super) source: Source,
     issues: Issues,
     depth: Depth,
+    /// Whether `cel.bind` is a macro.
+    pub(super) bindings: bool,
     /// Whether the last token did not fit, so that nothing is reported until one does.
     pub(super) recovering: bool,
     /// For each expression that is being parsed, outermost first: what may follow it.
@@ -76,6 +78,7 @@ impl<'s> Parser<'s> {
             source,
             issues,
             depth: Depth::default(),
+            bindings: false,
             recovering: false,
             follow: Vec::new(),
         }

@@ -146,6 +146,15 @@ pub fn custom_resource_definition(object: &mut Value) {
         names.fill("listKind", format!("{kind}List"));
     }
     spec.fill_nil("conversion", json!({"strategy": "None"}));
+    // Upstream's internal form keeps what is in the webhook, and so loses one in which there is nothing.
+    if let Some(conversion) = spec.field("conversion").and_then(Value::as_object_mut)
+        && conversion.get("webhook").is_some_and(|webhook| {
+            webhook.lacks("clientConfig")
+                && webhook["conversionReviewVersions"].as_array().is_none_or(Vec::is_empty)
+        })
+    {
+        conversion.remove("webhook");
+    }
     let webhook = spec.field("conversion").and_then(|c| c.field("webhook"));
     let config = webhook.and_then(|w| w.field("clientConfig"));
     if let Some(service) = config.and_then(|config| config.field("service")) {

@@ -363,3 +363,47 @@ fn queuing(queuing: &Node, errs: &mut ErrorList) {
         )));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn subjects_are_of_one_kind_and_urls_well_formed() {
+        let rules = json!([{
+            "subjects": [{"kind": "User", "user": {"name": ""}, "group": {"name": "g"}}],
+            "resourceRules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["x"], "namespaces": ["A"]}],
+            "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["", "x", "/a b", "/a//b", "/a*", "/a/*", "/"]}],
+        }]);
+        let object = json!({"metadata": {"name": "x"}, "spec": {"matchingPrecedence": 5,
+            "priorityLevelConfiguration": {"name": "p"}, "rules": rules}});
+        let errs = flow_schema(&Node::root(&object));
+        let lines: Vec<String> = errs.iter().map(|e| e.to_string().chars().take(110).collect()).collect();
+        expect_test::expect![[r#"
+            spec.rules[0].subjects[0].user.name: Required value
+            spec.rules[0].subjects[0].group: Forbidden: group is forbidden when subject kind is not 'Group'
+            spec.rules[0].resourceRules[0].namespaces[0]: Invalid value: "A": each member of this list must be '*' or a DN
+            spec.rules[0].nonResourceRules[0].nonResourceURLs[0]: Invalid value: "": must not be empty
+            spec.rules[0].nonResourceRules[0].nonResourceURLs[1]: Invalid value: "x": must start with slash
+            spec.rules[0].nonResourceRules[0].nonResourceURLs[2]: Invalid value: "/a b": must not contain white-space
+            spec.rules[0].nonResourceRules[0].nonResourceURLs[3]: Invalid value: "/a//b": must not contain double slash
+            spec.rules[0].nonResourceRules[0].nonResourceURLs[4]: Invalid value: "/a*": wildcard can only do suffix matchi"#]]
+        .assert_eq(&lines.join("\n"));
+    }
+
+    #[test]
+    fn queues_are_dealt_within_the_bits_of_a_hash() {
+        let of = |queues: i64, hand: i64| {
+            let queuing = json!({"queueLengthLimit": 1, "queues": queues, "handSize": hand});
+            let mut errs = ErrorList::new();
+            super::queuing(&Node::root(&queuing), &mut errs);
+            errs.iter().map(|e| e.field.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(of(64, 8), Vec::<String>::new());
+        assert_eq!(of(10_000_000, 8), ["handSize"]);
+        assert_eq!(of(20_000_000, 1), ["queues"]);
+        assert_eq!(of(4, 5), ["handSize"]);
+    }
+}

@@ -61,7 +61,8 @@ pub fn priority_class_update(new: &Node, old: &Node) -> ErrorList {
 /// RuntimeClass.
 pub fn runtime_class(object: &Node) -> ErrorList {
     let mut errs = ErrorList::new();
-    metadata::validate(&object.at("metadata"), format::name_is_subdomain, &mut errs);
+    // Upstream leaves out what is said of metadata by the older kinds only.
+    metadata::validate_common(&object.at("metadata"), format::name_is_subdomain, &mut errs);
     if rules::not_empty(&object.at("handler"), &mut errs) {
         rules::formatted(&object.at("handler"), format::dns1123_label, &mut errs);
     }
@@ -86,7 +87,7 @@ pub fn runtime_class(object: &Node) -> ErrorList {
 /// A changed RuntimeClass: its handler stays.
 pub fn runtime_class_update(new: &Node, old: &Node) -> ErrorList {
     let mut errs = runtime_class(new);
-    metadata::validate_update(&new.at("metadata"), &old.at("metadata"), &mut errs);
+    metadata::validate_update_common(&new.at("metadata"), &old.at("metadata"), &mut errs);
     if new.at("handler").str() != old.at("handler").str() {
         errs.push(new.at("handler").invalid_str("field is immutable"));
     }

@@ -1,5 +1,7 @@
 //! Versions and which of them are stored.
 
+use std::collections::BTreeSet;
+
 use super::view::{Version, View};
 use crate::cursor::Node;
 use crate::field::{ErrorList, Path};
@@ -9,9 +11,10 @@ pub(super) fn stored(stored: &Node<'_>, view: &View<'_>, errs: &mut ErrorList) {
     if stored.is_empty() {
         return errs.push(stored.invalid("must have at least one stored version"));
     }
-    let names = stored.strings();
+    // Each name is found once.
+    let mut names: BTreeSet<&str> = stored.strings().into_iter().collect();
     for version in &view.versions {
-        if version.node.at("storage").bool() && !names.contains(&version.name) {
+        if !names.remove(version.name) && version.node.at("storage").bool() {
             errs.push(stored.invalid(format!("must have the storage version {}", version.name)));
         }
     }
@@ -50,6 +53,9 @@ pub(super) fn deprecation_warning(version: &Version<'_>, errs: &mut ErrorList) {
 
 /// The versions as upstream's internal type prints them.
 pub(super) fn printed(view: &View<'_>) -> String {
+    if !view.spec.at("versions").is_set() {
+        return "null".to_owned();
+    }
     let versions: Vec<String> = view.versions.iter().map(print).collect();
     format!("[{}]", versions.join(","))
 }

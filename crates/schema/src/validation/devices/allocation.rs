@@ -2,14 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
-
 use super::super::pod::affinity::node_selector;
 use super::super::{conditions, metadata, rules};
 use super::claim::{self, Names};
 use super::{LIST_MAX, at_most, binding_conditions, driver_name, label, pool_name, raw_object, unique};
 use crate::cursor::Node;
-use crate::field::{Error, ErrorList};
+use crate::field::{Error, ErrorList, Kind, go_json};
 
 const RESERVED_MAX: usize = 256;
 const CONDITIONS_MAX: usize = 8;
@@ -24,9 +22,16 @@ fn device_id<'a>(of: &Node<'a>) -> DeviceId<'a> {
     ["driver", "pool", "device", "shareID"].map(|field| of.at(field).str())
 }
 
-fn shown(id: DeviceId) -> serde_json::Value {
-    let [driver, pool, device, share] = id;
-    json!({"Driver": driver, "Pool": pool, "Device": device, "ShareID": share})
+/// An id as upstream's struct prints.
+fn shown(id: DeviceId) -> String {
+    let [driver, pool, device, share] = id.map(|part| go_json(&part.into()));
+    format!("{{\"Driver\":{driver},\"Pool\":{pool},\"Device\":{device},\"ShareID\":{share}}}")
+}
+
+/// An error that shows an id.
+fn about(device: &Node, kind: Kind, detail: &str) -> Error {
+    let detail = format!("{}{detail}", shown(device_id(device)));
+    Error { kind, field: device.path().to_string(), value: None, detail }
 }
 
 /// A changed status of a ResourceClaim.
@@ -88,7 +93,7 @@ fn allocation_result(allocation: &Node, names: &Names, errs: &mut ErrorList) {
         }
     }
     if let Some(selector) = allocation.at("nodeSelector").opt() {
-        node_selector(&selector, false, errs);
+        node_selector(&selector, true, errs);
     }
 }
 
@@ -100,9 +105,8 @@ fn devices(list: &Node, allocation: &Node, errs: &mut ErrorList) {
         pool_name(&device.at("pool"), errs);
         label(&device.at("device"), errs);
         share(&device.at("shareID"), errs);
-        let id = device_id(&device);
-        if !allocated.contains(&id) {
-            errs.push(device.invalid_as(shown(id), "must be an allocated device in the claim"));
+        if !allocated.contains(&device_id(&device)) {
+            errs.push(about(&device, Kind::Invalid, ": must be an allocated device in the claim"));
         }
         let list = device.at("conditions");
         at_most(&list, CONDITIONS_MAX, errs);
@@ -115,7 +119,7 @@ fn devices(list: &Node, allocation: &Node, errs: &mut ErrorList) {
     let mut seen = BTreeSet::new();
     for device in list.items() {
         if !seen.insert(device_id(&device)) {
-            errs.push(Error::duplicate(device.path(), shown(device_id(&device))));
+            errs.push(about(&device, Kind::Duplicate, ""));
         }
     }
 }

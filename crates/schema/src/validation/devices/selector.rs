@@ -108,7 +108,8 @@ impl SizeHints for Devices {
             ["device", "attributes" | "capacity", "@values" | "@items", "@keys"] => up_to(ID_MAX),
             // Attributes are of one size, whatever they are called.
             ["device", "attributes", "@values" | "@items", _] => up_to(ATTRIBUTE_MAX as u64),
-            _ => self.types.size(node),
+            ["device", ..] => self.types.size(node),
+            _ => None,
         }
     }
 }

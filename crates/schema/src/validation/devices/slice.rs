@@ -78,7 +78,7 @@ fn place_slice(spec: &Node, errs: &mut ErrorList) {
     node_name(&name, "must be either unset or set to a non-empty string", &mut set, errs);
     if selector.is_set() {
         set.push("`nodeSelector`");
-        node_selector(&selector, false, errs);
+        node_selector(&selector, true, errs);
         let terms = selector.at("nodeSelectorTerms");
         if terms.len() != 1 {
             errs.push(terms.invalid("must have exactly one node selector term"));
@@ -190,7 +190,7 @@ fn place_device(device: &Node, placed: bool, errs: &mut ErrorList) {
     node_name(&device.at("nodeName"), "must not be empty", &mut set, errs);
     if let Some(selector) = device.at("nodeSelector").opt() {
         set.push("`nodeSelector`");
-        node_selector(&selector, false, errs);
+        node_selector(&selector, true, errs);
     }
     only_true(&device.at("allNodes"), "`allNodes`", &mut set, errs);
     match set.len() {
