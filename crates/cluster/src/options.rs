@@ -43,6 +43,8 @@ pub struct Options {
     pub catalogue: Option<PathBuf>,
     /// From the order of a simulated instance to its node joining.
     pub boot_delay: std::time::Duration,
+    /// Where the cluster's DNS server is, if one is installed: pods on real nodes ask it.
+    pub cluster_dns: Option<std::net::IpAddr>,
 }
 
 /// Settings of authentication, the audit log and encryption, by upstream's names.
@@ -82,6 +84,7 @@ impl Options {
             access: AccessOptions::default(),
             catalogue: None,
             boot_delay: std::time::Duration::from_secs(20),
+            cluster_dns: None,
         }
     }
 }

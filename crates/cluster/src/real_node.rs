@@ -113,7 +113,7 @@ pub(crate) async fn start(
         root_dir: options.data_dir.join("agent"),
         log_dir: options.data_dir.join("logs"),
         cgroup_root,
-        cluster_dns: None,
+        cluster_dns: options.cluster_dns.map(|address| address.to_string()),
         cluster_domain: "cluster.local".to_owned(),
         labels: BTreeMap::new(),
         pods_max: PODS_MAX,

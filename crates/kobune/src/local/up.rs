@@ -51,6 +51,9 @@ pub struct Args {
     /// Seconds from the order of a simulated instance to its node joining
     #[arg(long, default_value_t = 20.0, value_name = "SECONDS")]
     pub boot_delay: f64,
+    /// Address of the DNS server that pods ask: the Service of one that is installed, such as 10.96.0.10
+    #[arg(long, value_name = "ADDRESS")]
+    pub cluster_dns: Option<std::net::IpAddr>,
     /// Seconds from the binding of a simulated pod to its being ready
     #[arg(long, default_value_t = 0.8, value_name = "SECONDS")]
     pub pod_start: f64,
@@ -88,6 +91,7 @@ impl Args {
         options.access = self.access.options()?;
         options.catalogue = self.catalogue.clone();
         options.boot_delay = seconds("boot-delay", self.boot_delay)?;
+        options.cluster_dns = self.cluster_dns;
         options.sim.pod_start = seconds("pod-start", self.pod_start)?;
         Ok(options)
     }
