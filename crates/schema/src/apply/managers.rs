@@ -249,11 +249,11 @@ impl Managers {
 
     /// Writes the entries into an object.
     pub(super) fn write(self, object: &mut Value) {
-        set_managed_fields(object, self.to_value());
+        set_managed_fields(object, self.into_value());
     }
 
     /// The entries in upstream's order.
-    pub(super) fn to_value(mut self) -> Value {
+    pub(super) fn into_value(mut self) -> Value {
         self.0.sort_by(|a, b| {
             let key = |e: &Entry| {
                 (e.operation, e.time.clone(), e.manager.clone(), e.api_version.clone(), e.subresource.clone())

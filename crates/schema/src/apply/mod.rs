@@ -318,7 +318,7 @@ pub fn track_update(new: &mut Value, update: &Update<'_>) {
         Some(_) => match Managers::parse(&given) {
             Some(managers) => {
                 let kind = new["kind"].as_str().unwrap_or_default();
-                managers.tidied(update.api_version, kind).to_value()
+                managers.tidied(update.api_version, kind).into_value()
             }
             None => stored.clone(),
         },
@@ -332,7 +332,7 @@ pub fn track_update(new: &mut Value, update: &Update<'_>) {
     if managers::has_other_group(&base, update.api_version) {
         let mut managers = Managers::parse(&base).unwrap_or_default();
         managers.retain_group(update.api_version);
-        base = managers.to_value();
+        base = managers.into_value();
     }
     let empty;
     let live = match update.live {
