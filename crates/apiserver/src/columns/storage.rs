@@ -160,21 +160,6 @@ pub const CSI_DRIVER: &[Heading] = &[
     AGE,
 ];
 
-/// CSIStorageCapacity.
-pub const CSI_STORAGE_CAPACITY: &[Heading] = &[
-    NAME,
-    column(
-        "StorageClassName",
-        "string",
-        "storageClassName represents the name of the StorageClass that the reported capacity applies to. It must meet the same requirements as the name of a StorageClass object (non-empty, DNS subdomain). If that object no longer exists, the CSIStorageCapacity object is obsolete and should be removed by its creator. This field is immutable.",
-    ),
-    column(
-        "Capacity",
-        "string",
-        "capacity is the value reported by the CSI driver in its GetCapacityResponse for a GetCapacityRequest with topology and parameters that match the previous fields.\n\nThe semantic is currently (CSI spec 1.2) defined as: The available capacity, in bytes, of the storage that can be used to provision volumes. If not set, that information is currently unavailable.",
-    ),
-];
-
 /// Abbreviations of access modes in upstream's order, duplicates removed.
 fn access_modes(object: &Value, pointer: &str) -> String {
     const MODES: [(&str, &str); 4] = [
@@ -300,9 +285,4 @@ pub fn csi_driver(object: &Value, now: Timestamp) -> Row {
         or_none(texts(object, "/spec/volumeLifecycleModes").join(",")),
         age(object, now),
     ]
-}
-
-/// One CSIStorageCapacity.
-pub fn csi_storage_capacity(object: &Value, _: Timestamp) -> Row {
-    row![name(object), text(object, "/storageClassName"), plain(object, "/capacity", "<unset>")]
 }

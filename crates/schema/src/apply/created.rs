@@ -68,6 +68,9 @@ fn walk(zero: Option<&Value>, new: &Value, slot: Slot<'_>) -> Option<Option<Valu
         (Form::Map, Value::Object(entries)) => {
             let zero = zero.and_then(Value::as_object);
             for (name, value) in entries {
+                if slot.omits(name, value) {
+                    continue;
+                }
                 let (field, _) = slot.field_or_untyped(name);
                 if let Some(found) = walk(zero.and_then(|z| z.get(name)), value, field)? {
                     below.insert(format!("f:{name}"), found);

@@ -77,6 +77,19 @@ impl<'t> Slot<'t> {
         }
     }
 
+    /// Whether Go leaves the value out: an empty list or map that has not been dropped yet.
+    pub(super) fn omits(&self, name: &str, value: &Value) -> bool {
+        let empty = match value {
+            Value::Array(items) => items.is_empty(),
+            Value::Object(entries) => entries.is_empty(),
+            _ => false,
+        };
+        match self.ty.map(Type::shape) {
+            Some(Shape::Struct(body)) if empty => body.field(name).is_some_and(|field| field.omits(value)),
+            _ => false,
+        }
+    }
+
     /// As `field`; what is not declared has no type.
     pub(super) fn field_or_untyped(&self, name: &str) -> (Slot<'t>, bool) {
         self.field(name).unwrap_or((Slot::untyped(), false))
@@ -422,6 +435,8 @@ fn walk_map(
     found: &mut Difference,
 ) {
     let mut visit = |name: &String, left: Option<&Value>, right: Option<&Value>| {
+        let left = left.filter(|value| !slot.omits(name, value));
+        let right = right.filter(|value| !slot.omits(name, value));
         if left == right {
             return;
         }

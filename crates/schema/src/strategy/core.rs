@@ -306,6 +306,20 @@ pub fn csi_driver_update(new: &mut Value, old: &Value) {
     prepare::count_spec(new, old);
 }
 
+/// Counts the spec of an Ingress, where no rules are as good as an empty list of them.
+pub fn ingress_update(new: &mut Value, old: &Value) {
+    prepare::keep(new, old, "status");
+    let mut spec = new["spec"].clone();
+    if prepare::is_empty_list(&spec["rules"])
+        && let Some(spec) = spec.as_object_mut()
+    {
+        spec.remove("rules");
+    }
+    if spec != old["spec"] {
+        prepare::bump_generation(new, old);
+    }
+}
+
 /// The type of a Secret stays when an update leaves it out.
 pub fn secret_update(new: &mut Value, old: &Value) {
     if new["type"].as_str().unwrap_or_default().is_empty() {
@@ -363,5 +377,35 @@ pub fn node_status_update(new: &mut Value, old: &Value) {
     prepare::keep_all_but_status(new, old);
     if let (Some(status), true) = (new.get_mut("status"), old["status"]["config"].is_null()) {
         disabled::remove(status, "config");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn empty_lists_do_not_count() {
+        let stored = json!({"metadata": {"generation": 1}, "spec": {"defaultBackend": {}}});
+        let mut new = stored.clone();
+        new["spec"]["rules"] = json!([]);
+        ingress_update(&mut new, &stored);
+        assert_eq!(new["metadata"]["generation"], 1);
+        let stored = json!({"metadata": {"generation": 1}, "addressType": "IPv4", "endpoints": null});
+        let mut new = stored.clone();
+        new["endpoints"] = json!([]);
+        endpoint_slice_update(&mut new, &stored);
+        assert_eq!(new["metadata"]["generation"], 1);
+    }
+
+    #[test]
+    fn sources_of_other_namespaces_are_dropped() {
+        let foreign = json!({"kind": "A", "apiGroup": "b.c", "name": "n", "namespace": "other"});
+        let mut claim = json!({"spec": {"dataSourceRef": foreign}});
+        same_data_sources(&mut claim, &Value::Null);
+        assert_eq!(claim, json!({"spec": {}}));
+        let mut odd = json!({"spec": {"dataSource": {}}});
+        same_data_sources(&mut odd, &json!({"dataSource": {"kind": "PersistentVolumeClaim"}}));
+        assert_eq!(odd["spec"]["dataSource"], json!({}));
     }
 }

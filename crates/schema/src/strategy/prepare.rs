@@ -127,9 +127,16 @@ pub fn count_all(new: &mut Value, old: &Value) {
     }
 }
 
-/// All fields but metadata.
+/// All fields but metadata; an empty list is none.
 fn content(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
-    object.as_object().into_iter().flatten().filter(|(name, _)| *name != "metadata")
+    let is_there = |value: &Value| !value.is_null() && !is_empty_list(value);
+    let fields = object.as_object().into_iter().flatten();
+    fields.filter(move |(name, value)| *name != "metadata" && is_there(value))
+}
+
+/// Whether it is a list without items.
+pub fn is_empty_list(value: &Value) -> bool {
+    value.as_array().is_some_and(Vec::is_empty)
 }
 
 /// One generation more than before.

@@ -72,9 +72,10 @@ pub fn validate_update_common(new: &Node, old: &Node, errs: &mut ErrorList) {
     managed_fields(&new.at("managedFields"), errs);
 }
 
-/// The field has not changed.
+/// The field has not changed. An empty list is none.
 pub fn immutable(new: &Node, old: &Node, errs: &mut ErrorList) {
-    if new.value() != old.value() {
+    let no_list = |node: &Node| node.value().is_none_or(|v| v.as_array().is_some_and(Vec::is_empty));
+    if new.value() != old.value() && !(no_list(new) && no_list(old)) {
         errs.push(new.invalid("field is immutable"));
     }
 }

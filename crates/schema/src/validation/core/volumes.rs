@@ -78,8 +78,11 @@ fn mount_options(object: &Node, errs: &mut ErrorList) {
 pub fn spec(spec: &Node, name: &str, inline: bool, errs: &mut ErrorList) {
     let in_line = "may not be specified in the context of inline volumes";
     if inline {
-        for field in ["claimRef", "capacity"].into_iter().filter(|field| spec.at(field).is_set()) {
-            errs.push(spec.at(field).forbidden(in_line));
+        if spec.at("claimRef").is_set() {
+            errs.push(spec.at("claimRef").forbidden(in_line));
+        }
+        if !spec.at("capacity").is_empty() {
+            errs.push(spec.at("capacity").forbidden(in_line));
         }
         if !spec.at("csi").is_set() {
             errs.push(spec.at("csi").required("has to be specified in the context of inline volumes"));
