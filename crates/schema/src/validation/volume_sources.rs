@@ -249,3 +249,25 @@ pub fn csi_driver_name(name: &Node, errs: &mut ErrorList) {
     let wrong = format::dns1123_subdomain(&name.str().to_lowercase());
     errs.extend(wrong.into_iter().map(|m| name.invalid_str(m)));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_storage_networks() {
+        for (name, expected) in [
+            ("iqn.2001-04.com.example:storage", (true, true)),
+            ("iqn.2001-04.com.example", (true, false)),
+            ("iqn.2001-04.com.example:a b", (true, false)),
+            ("eui.02004567A425678D", (true, true)),
+            ("naa.52004567", (true, false)),
+            ("foo", (false, true)),
+        ] {
+            assert_eq!(iscsi_name(name), expected, "{name}");
+        }
+        for (pair, expected) in [("a:1", true), ("[::1]:1", true), ("::1:1", false), ("a", false)] {
+            assert_eq!(is_host_and_port(pair), expected, "{pair}");
+        }
+    }
+}

@@ -241,3 +241,42 @@ fn uncounted(pods: &Node, errs: &mut ErrorList) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn problems(spec: Value, status: Value, old: Value) -> Vec<String> {
+        let job = |status: Value| json!({"metadata": {}, "spec": spec, "status": status});
+        let (new, old) = (job(status), job(old));
+        job_status_update(&Node::root(&new), &Node::root(&old)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn only_what_changed_is_looked_at() {
+        let indexed = json!({"completionMode": "Indexed", "completions": 5, "backoffLimitPerIndex": 1});
+        let overlapping = json!({"completedIndexes": "0-2,4", "failedIndexes": "3-4"});
+        assert_eq!(
+            problems(indexed.clone(), overlapping.clone(), json!({})),
+            [
+                "status.failedIndexes: Invalid value: \"3-4\": failedIndexes and completedIndexes overlap at index: 4"
+            ]
+        );
+        assert!(problems(indexed, overlapping.clone(), overlapping).is_empty());
+        assert_eq!(
+            problems(
+                json!({"completions": 1}),
+                json!({"active": 1, "ready": 2, "completedIndexes": "1-0"}),
+                json!({})
+            ),
+            [
+                "status.completedIndexes: Invalid value: \"1-0\": error parsing completedIndexes: too large index: \"1\"",
+                "status.completedIndexes: Invalid value: \"1-0\": cannot set non-empty completedIndexes when \
+                 non-indexed completion mode",
+                "status.ready: Invalid value: 2: cannot set more ready pods than active",
+            ]
+        );
+    }
+}

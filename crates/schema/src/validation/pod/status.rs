@@ -302,3 +302,41 @@ fn may_restart(spec: &Node, containers: &Node, name: &str, exit_code: i64) -> bo
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_kubelets_say_must_fit_the_pod() {
+        let spec = json!({"containers": [{"name": "c", "resources": {"requests": {"a.b/c": "1"}}}]});
+        let old = json!({"metadata": {}, "spec": spec, "status": {}});
+        let status = json!({
+            "podIPs": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}],
+            "hostIP": "1.1.1.1",
+            "hostIPs": [{"ip": "2.2.2.2"}],
+            "resourceClaimStatuses": [{"name": "a"}],
+            "containerStatuses": [{
+                "name": "c",
+                "user": {"linux": {"uid": -1, "gid": 0}},
+                "allocatedResourcesStatus": [{"name": "x", "resources": [{"resourceID": "1", "health": "Fine"}]}],
+            }],
+        });
+        let new = json!({"metadata": {}, "spec": spec, "status": status});
+        let errors = update(&Node::root(&new), &Node::root(&old));
+        let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(
+            fields,
+            [
+                "status.resourceClaimStatuses[0].name",
+                "status.podIPs",
+                "status.hostIPs[0].ip",
+                "status.containerStatuses[0].user.linux.uid",
+                "status.containerStatuses[0].allocatedResourcesStatus[0].name",
+                "status.containerStatuses[0].allocatedResourcesStatus[0].resources[0].health",
+            ]
+        );
+    }
+}
