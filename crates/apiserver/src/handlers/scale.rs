@@ -114,7 +114,7 @@ async fn apply(call: &Call, paths: &ScalePaths, target: &Target<'_>) -> Result<R
         }
         let applied = managed_fields::apply_named(call, Some(old), &config, manager, force, "scale", target)?;
         if call.kind.is_custom() && applied != *old {
-            let name = format!("{}/{}", meta(old, "namespace"), meta(old, "name"));
+            let name = format!("{}/{}", meta(&config, "namespace"), meta(&config, "name"));
             return Err(not_applicable("failed to convert new", &name));
         }
         Ok(applied)
