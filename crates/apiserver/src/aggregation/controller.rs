@@ -148,10 +148,11 @@ async fn check_one(server: Arc<Inner>, entry: Arc<Entry>, service: Value) {
     let known = routes
         .and_then(|routes| routes.get(group.unwrap_or_default(), version.unwrap_or_default()))
         .filter(|remote| remote.is(&service));
-    let remote = known.unwrap_or_else(|| {
-        let client = server.aggregation.client.as_ref();
-        Arc::new(Remote::new(Arc::downgrade(&server), &service, client, None))
-    });
+    let Some(remote) = known else {
+        // What is learnt is kept with the route, so a new one is checked once it has that.
+        server.aggregation.checks.send_modify(|count| *count += 1);
+        return;
+    };
     let condition = super::available_check::check(&server, &remote).await;
     let is_there = condition["status"] == "True";
     // What it serves is known before it is said to be there: who is told then finds it in discovery.
