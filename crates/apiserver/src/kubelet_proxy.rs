@@ -97,7 +97,11 @@ pub(crate) async fn handle(
     if node.is_empty() {
         // Nothing has been logged yet; nothing else makes sense.
         if *action == Action::Log {
-            return Ok(crate::service::plain(StatusCode::OK, ""));
+            let mut answer = Response::new(Body::full(Bytes::new()));
+            *answer.status_mut() = StatusCode::NO_CONTENT;
+            let headers = answer.headers_mut();
+            headers.insert(http::header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+            return Ok(answer);
         }
         return Err(ApiError::bad_request(format!("pod {} does not have a host assigned", call.info.name)));
     }

@@ -65,9 +65,9 @@ where
     let output = negotiate_error(&parts.headers, &query);
     let id = audit::request_id(&parts.headers);
     let is_long = audit::is_long_running(&info);
-    let (mut record, mut flow, mut warnings) = (None, None, Vec::new());
-    let found = (&id, &mut record, &mut flow, &mut warnings);
-    let answer = route(server, parts, body, query, info, found).await;
+    let mut notes = Notes::default();
+    let answer = route(server, parts, body, query, info, (&id, &mut notes)).await;
+    let Notes { record, flow, warnings } = notes;
     let mut answer = answer.unwrap_or_else(|error| output.error(&error));
     for warning in warnings {
         warn(answer.headers_mut(), &warning);
@@ -82,23 +82,27 @@ where
     answer
 }
 
+/// What is found out about a request before it is answered, and concerns every answer.
+#[derive(Default)]
+struct Notes {
+    record: Option<Arc<Record>>,
+    flow: Option<Arc<Schema>>,
+    warnings: Vec<String>,
+}
+
 async fn route<B>(
     server: Arc<Inner>,
     mut parts: Parts,
     body: B,
     query: Query,
     info: RequestInfo,
-    (id, record, flow, warnings): (
-        &HeaderValue,
-        &mut Option<Arc<Record>>,
-        &mut Option<Arc<Schema>>,
-        &mut Vec<String>,
-    ),
+    (id, notes): (&HeaderValue, &mut Notes),
 ) -> Result<Response<Body>, ApiError>
 where
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let Notes { record, flow, warnings } = notes;
     if !audit::is_long_running(&info)
         && let Some(why) = schema::decode::duration_error(query.text("timeout"))
     {
