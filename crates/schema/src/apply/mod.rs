@@ -326,7 +326,13 @@ pub fn track_update(new: &mut Value, update: &Update<'_>) {
     };
     let slot = Slot::of(update.ty);
     let entry = Entry::new(update.manager, Operation::Update, update.api_version, update.subresource);
-    if update.live.is_some() && base.as_array().is_none_or(Vec::is_empty) {
+    // What nobody owned before has no owners, unless it is new; entries that are dropped for their
+    // version were some.
+    let tracked = match brought {
+        Some(entries) => !managers::is_reset(entries),
+        None => stored.as_array().is_some_and(|entries| !entries.is_empty()),
+    };
+    if update.live.is_some() && !tracked {
         return;
     }
     if managers::has_other_group(&base, update.api_version) {
