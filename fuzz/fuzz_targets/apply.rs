@@ -23,6 +23,7 @@ fn apply(live: Option<&Value>, config: &Value, manager: &str) -> Option<Value> {
         force: true,
         ignored: &Set::default(),
         now: NOW,
+        convert: None,
     };
     let merged = apply::apply(&request).ok()?;
     decode_value(merged, ty, Strictness::Ignore).ok().map(|decoded| decoded.value)
