@@ -27,6 +27,7 @@ use crate::call::Call;
 use crate::kind::Action;
 use crate::object::meta;
 use crate::pki;
+use crate::request_info::RequestInfo;
 use crate::server::{Inner, KubeletAccess};
 use crate::status::ApiError;
 use crate::webhook_client::ready_endpoints;
@@ -145,9 +146,9 @@ fn connect_options(call: &Call, action: &Action) -> (&'static str, Value) {
                 "services" => "ServiceProxyOptions",
                 _ => "PodProxyOptions",
             };
-            let path = match call.info.rest.as_str() {
-                "" => query.text("path").to_owned(),
-                rest => format!("/{rest}"),
+            let path = match proxied_path(&call.info) {
+                path if path.is_empty() => query.text("path").to_owned(),
+                path => path,
             };
             (kind, if path.is_empty() { json!({}) } else { json!({"path": path}) })
         }
@@ -285,10 +286,33 @@ fn split_name(name: &str) -> (Security, &str, &str) {
     }
 }
 
+/// The path behind a proxy, decoded. A slash at its end counts.
+fn proxied_path(info: &RequestInfo) -> String {
+    let mut path = if info.rest.is_empty() { String::new() } else { format!("/{}", info.rest) };
+    if info.path.ends_with('/') && !path.ends_with('/') {
+        path.push('/');
+    }
+    path
+}
+
+/// A decoded path as it is written in a request.
+fn escaped(path: &str) -> String {
+    let mut escaped = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/:@$&+,;=!'()*".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
 async fn proxy_target(call: &Call) -> Result<Target, ApiError> {
     let (security, name, port) = split_name(&call.info.name);
     let query = call.raw_query.as_deref().map(|query| format!("?{query}")).unwrap_or_default();
-    let path_and_query = format!("/{}{query}", call.info.rest);
+    let path = escaped(&proxied_path(&call.info));
+    let path_and_query = format!("{}{query}", if path.is_empty() { "/" } else { path.as_str() });
     let entry = call.server.current(&call.kind, &call.info.namespace, name).await?;
     let object = entry.ok_or_else(|| call.not_found_name(name))?.to_value();
     match call.kind.plural.as_ref() {

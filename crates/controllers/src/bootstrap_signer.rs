@@ -77,7 +77,8 @@ fn token(secret: &Secret, now: Timestamp) -> Option<(String, String)> {
     let is_good = secret.type_.as_deref() == Some(TYPE) && secret.metadata.deletion_timestamp.is_none();
     let signs = data("usage-bootstrap-signing").as_deref() == Some("true");
     let over = match data("expiration") {
-        Some(end) => end.parse::<Timestamp>().is_ok_and(|end| end <= now),
+        // What is no time is long over.
+        Some(end) => !end.parse::<Timestamp>().is_ok_and(|end| end > now),
         None => false,
     };
     (is_here && is_good && signs && !over && name == id).then_some((id, key))
@@ -149,6 +150,7 @@ mod tests {
             ("token-secret", ""),
             ("usage-bootstrap-signing", "false"),
             ("expiration", "2026-11-20T12:00:00Z"),
+            ("expiration", "tomorrow"),
         ] {
             assert!(token(&secret(wrong), now).is_none(), "{wrong:?}");
         }

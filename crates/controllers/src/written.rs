@@ -54,6 +54,11 @@ impl Written {
         self.remember(owner, object, Left::Gone);
     }
 
+    /// The owner is gone: nobody waits for what was written for it.
+    pub fn forget(&self, owner: &str) {
+        self.owners().remove(owner);
+    }
+
     /// Whether everything written for `owner` shows in what `version_of` reads: the version of an
     /// object by its key.
     pub fn is_visible(&self, owner: &str, version_of: impl Fn(&str) -> Option<String>) -> bool {

@@ -27,12 +27,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Lets the process have as many open files as it is allowed to, as Go programs do: shells give 1,024, and each
-/// client's connection is one.
+/// Lets the process have many open files, as Go programs do: shells give 1,024, and each client's connection is one.
 fn raise_open_files() {
     use rustix::process::{Resource, getrlimit, setrlimit};
+    /// What containers usually get. They inherit it, and some programs close every number up to their limit.
+    const ENOUGH: u64 = 1 << 20;
     let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
+    let allowed = limit.maximum.unwrap_or(ENOUGH).min(ENOUGH);
+    limit.current = limit.current.map(|current| current.max(allowed));
     // Where that is refused, connections beyond the old limit are.
     let _ = setrlimit(Resource::Nofile, limit);
 }

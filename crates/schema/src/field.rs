@@ -329,50 +329,80 @@ pub struct Cause {
 
 /// More broken rules are not kept: an object has as many items as its sender likes, and nobody reads that far.
 const MAX_ERRORS: usize = 10_000;
+/// Nor are errors that show more values than this, all together: one may repeat a whole list for each of its items.
+const MAX_SHOWN_BYTES: usize = 16 << 20;
 
 /// All broken rules of one object, in the order in which they were found.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct ErrorList(Vec<Error>);
+#[derive(Clone, Debug, Default)]
+pub struct ErrorList {
+    errors: Vec<Error>,
+    /// About how many bytes the values of the errors take.
+    shown: usize,
+}
+
+impl PartialEq for ErrorList {
+    fn eq(&self, other: &Self) -> bool {
+        self.errors == other.errors
+    }
+}
+
+/// About how many bytes a value takes.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(weight).sum::<usize>() + 16,
+        Value::Object(entries) => {
+            entries.iter().map(|(key, value)| key.len() + weight(value)).sum::<usize>() + 16
+        }
+        _ => 8,
+    }
+}
 
 impl ErrorList {
     /// Nothing wrong yet.
     pub const fn new() -> Self {
-        ErrorList(Vec::new())
+        ErrorList { errors: Vec::new(), shown: 0 }
     }
 
     /// Adds one error.
     pub fn push(&mut self, error: Error) {
-        if self.0.len() < MAX_ERRORS {
-            self.0.push(error);
+        if !self.is_full() {
+            self.shown += error.value.as_ref().map_or(0, weight);
+            self.errors.push(error);
         }
+    }
+
+    /// Whether further errors would not be kept, so that there is no need to look for them.
+    pub fn is_full(&self) -> bool {
+        self.errors.len() >= MAX_ERRORS || self.shown >= MAX_SHOWN_BYTES
     }
 
     /// Whether no rule was broken.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.errors.is_empty()
     }
 
     /// How many rules were broken, repetitions included.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.errors.len()
     }
 
     /// The errors in order.
     pub fn iter(&self) -> std::slice::Iter<'_, Error> {
-        self.0.iter()
+        self.errors.iter()
     }
 
     /// Errors as causes of a Status; unlike the message, with repetitions.
     pub fn causes(&self) -> Vec<Cause> {
         let cause = |e: &Error| Cause { reason: e.kind.reason(), message: e.body(), field: e.field.clone() };
-        self.0.iter().map(cause).collect()
+        self.errors.iter().map(cause).collect()
     }
 
     /// All errors in one text: `a`, or `[a, b]`; each text once. Empty if there are none.
     pub fn message(&self) -> String {
         let mut seen = BTreeSet::new();
         let mut texts = Vec::new();
-        for error in &self.0 {
+        for error in &self.errors {
             let text = error.to_string();
             if seen.insert(text.clone()) {
                 texts.push(text);
@@ -393,7 +423,9 @@ impl Extend<Error> for ErrorList {
 
 impl FromIterator<Error> for ErrorList {
     fn from_iter<T: IntoIterator<Item = Error>>(errors: T) -> Self {
-        ErrorList(errors.into_iter().collect())
+        let mut list = ErrorList::new();
+        list.extend(errors);
+        list
     }
 }
 
@@ -402,7 +434,7 @@ impl IntoIterator for ErrorList {
     type IntoIter = std::vec::IntoIter<Error>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
+        self.errors.into_iter()
     }
 }
 
@@ -411,7 +443,7 @@ impl<'a> IntoIterator for &'a ErrorList {
     type IntoIter = std::slice::Iter<'a, Error>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+        self.errors.iter()
     }
 }
 

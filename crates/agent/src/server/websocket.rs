@@ -15,7 +15,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 
 use super::channels::{Channels, Encoding, Output, connect, terminal_size};
 use super::remote::Command;
@@ -35,6 +35,8 @@ const ERROR: u8 = 3;
 const RESIZE: u8 = 4;
 const CLOSE: u8 = 255;
 const MESSAGES_MAX: usize = 16;
+/// Clients send standard input in pieces of some ten kilobytes.
+const MESSAGE_BYTES_MAX: usize = 2 << 20;
 
 pub(super) type Socket = WebSocketStream<TokioIo<Upgraded>>;
 
@@ -66,8 +68,11 @@ where
     tokio::spawn(async move {
         match upgrade.await {
             Ok(upgraded) => {
-                then(WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await)
-                    .await;
+                let limits = WebSocketConfig::default()
+                    .max_message_size(Some(MESSAGE_BYTES_MAX))
+                    .max_frame_size(Some(MESSAGE_BYTES_MAX));
+                let stream = TokioIo::new(upgraded);
+                then(WebSocketStream::from_raw_socket(stream, Role::Server, Some(limits)).await).await;
             }
             Err(error) => tracing::debug!(%error, "an upgrade came to nothing"),
         }

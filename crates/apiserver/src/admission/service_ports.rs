@@ -51,7 +51,7 @@ impl<'a> Ports<'a> {
             self.taken.push(port);
             return Some(port);
         }
-        let next = self.imagined.iter().max().map_or(DRY_PORT, |last| (*last).max(0) + 1);
+        let next = self.imagined.iter().max().map_or(DRY_PORT, |last| (*last).max(0).saturating_add(1));
         self.imagined.push(next);
         Some(next)
     }

@@ -121,8 +121,9 @@ impl WatchCache {
 
     /// Forgets views before `revision`, also in the store.
     pub async fn compact(&self, revision: Revision) -> Result<(), StoreError> {
+        self.store.compact(revision).await?;
         self.compacted.fetch_max(revision, Ordering::Relaxed);
-        self.store.compact(revision).await
+        Ok(())
     }
 
     /// Waits until `revision` has been applied.

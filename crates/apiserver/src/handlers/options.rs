@@ -68,8 +68,12 @@ impl ListOptions {
                 "Exact" => Match::Exact,
                 _ => Match::Unset,
             },
-            // What is read from the cache at any version comes whole.
-            limit: if version == Some(0) { 0 } else { usize::try_from(limit).unwrap_or(0) },
+            // What is read from the cache at any version comes whole; what goes on does not come from there.
+            limit: if version == Some(0) && query.text("continue").is_empty() {
+                0
+            } else {
+                usize::try_from(limit).unwrap_or(0)
+            },
             continue_token: query.text("continue").to_owned(),
             timeout: timeout
                 .and_then(|seconds| u64::try_from(seconds).ok())

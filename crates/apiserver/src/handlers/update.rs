@@ -327,6 +327,7 @@ async fn write(
     if is_finished(call, &new) {
         // The last finalizer of a deleted object is gone, and with it the object.
         call.server.remove(&call.kind, entry).await?;
+        admission::after_delete(call, &new).await;
         // The answer is what was asked for, at the revision that it was asked about.
         let mut last = new;
         set_meta(&mut last, "resourceVersion", entry.revision.to_string().into());

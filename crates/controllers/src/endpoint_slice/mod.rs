@@ -103,6 +103,7 @@ impl Controller {
         let Some((service, pods)) = service.zip(self.members.of(namespace, name)) else {
             // Slices of a Service that is gone go with it, by their owner reference. One that has
             // lost its selector keeps them, as upstream: somebody may maintain them by hand.
+            self.written.forget(key);
             return Ok(Next::Wait);
         };
         if service.metadata.deletion_timestamp.is_some() {

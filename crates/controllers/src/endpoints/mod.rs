@@ -98,6 +98,9 @@ impl Controller {
         let Some(service) = self.services.get_key(key) else {
             if current.is_some() {
                 gone_is_fine(api.delete(name, &DeleteParams::default()).await)?;
+                self.written.deleted(key, key);
+            } else {
+                self.written.forget(key);
             }
             return Ok(Next::Wait);
         };

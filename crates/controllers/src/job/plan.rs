@@ -431,6 +431,9 @@ impl<'a> Pass<'a> {
     fn due_indexes(&mut self, count: usize) -> Vec<Wanted> {
         let (mut due, mut next) = (Vec::new(), None);
         for index in self.free_indexes(usize::MAX) {
+            if due.len() == count {
+                return due;
+            }
             let wait = self.delayed.remaining(index, self.now.0);
             if wait.is_zero() {
                 due.push((Some(index), Some(self.delayed.failures(self.spec, index))));
@@ -441,7 +444,6 @@ impl<'a> Pass<'a> {
         if let Some(wait) = next.filter(|_| due.len() < count) {
             self.check_after(wait);
         }
-        due.truncate(count);
         due
     }
 

@@ -1,5 +1,6 @@
 //! The entries of `metadata.managedFields`.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
@@ -20,6 +21,9 @@ pub(super) enum Operation {
     Apply,
     Update,
 }
+
+/// Manager, operation, subresource and, of updates, version.
+type Identity = (String, Operation, String, Option<String>);
 
 /// One manager's fields.
 #[derive(Clone, Debug)]
@@ -42,6 +46,12 @@ impl Entry {
             time: None,
             set: Set::default(),
         }
+    }
+
+    /// What is the same of all entries of one manager.
+    fn identity(&self) -> Identity {
+        let version = (self.operation == Operation::Update).then(|| self.api_version.clone());
+        (self.manager.clone(), self.operation, self.subresource.clone(), version)
     }
 
     /// Whether both stand for one manager: appliers keep their entry across versions.
@@ -127,13 +137,19 @@ impl Managers {
 
     /// Without the entries of versions that the object cannot be converted to, those of which another takes
     /// the place and those that own nothing. What is left of entries that a client brought.
-    pub(super) fn tidied(mut self, own_version: &str, kind: &str) -> Self {
-        let mut kept = Self::default();
-        for entry in self.0.drain(..).filter(|entry| is_known(&entry.api_version, own_version, kind)) {
-            kept.replace(entry);
+    pub(super) fn tidied(self, own_version: &str, kind: &str) -> Self {
+        let mut kept: Vec<Entry> = Vec::new();
+        // There may be as many as a client likes, too many to compare each with every other.
+        let mut places: BTreeMap<Identity, usize> = BTreeMap::new();
+        for entry in self.0.into_iter().filter(|entry| is_known(&entry.api_version, own_version, kind)) {
+            let place = *places.entry(entry.identity()).or_insert(kept.len());
+            match kept.get_mut(place) {
+                Some(former) => *former = entry,
+                None => kept.push(entry),
+            }
         }
-        kept.0.retain(|entry| !entry.set.is_empty());
-        kept
+        kept.retain(|entry| !entry.set.is_empty());
+        Self(kept)
     }
 
     /// Drops the entries of other groups: an object cannot be converted to those.

@@ -76,11 +76,12 @@ fn apply(document: &mut Value, operation: &Value, limits: &mut limits::Limits) -
             let path = text("path")?;
             let (container, key) = find(document, path).ok_or_else(|| missing(kind, path))?;
             limits.place(path, &operation["value"])?;
-            add(container, &key, operation["value"].clone(), path)
+            add(container, &key, operation["value"].clone(), path, limits)
         }
         "remove" => {
             let path = text("path")?;
             let (container, key) = find(document, path).ok_or_else(|| missing(kind, path))?;
+            limits.shift(container, &key)?;
             remove(container, &key)
                 .map(drop)
                 .map_err(|why| no(format!("error in remove for path: '{path}': {why}")))
@@ -93,12 +94,13 @@ fn apply(document: &mut Value, operation: &Value, limits: &mut limits::Limits) -
         "move" => {
             let from = text("from")?;
             let (container, key) = find(document, from).ok_or_else(|| missing(kind, from))?;
+            limits.shift(container, &key)?;
             let value = remove(container, &key)
                 .map_err(|why| no(format!("error in move for path: '{key}': {why}")))?;
             let path = text("path")?;
             let (container, key) = find(document, path).ok_or_else(|| missing(kind, path))?;
             limits.place(path, &value)?;
-            add(container, &key, value, path)
+            add(container, &key, value, path, limits)
         }
         "copy" => {
             let from = text("from")?;
@@ -111,7 +113,7 @@ fn apply(document: &mut Value, operation: &Value, limits: &mut limits::Limits) -
             let (container, key) = find(document, path).ok_or_else(|| missing(kind, path))?;
             limits.copied(&value)?;
             limits.place(path, &value)?;
-            add(container, &key, value, path)
+            add(container, &key, value, path, limits)
         }
         "test" => test(document, text("path")?, operation.get("value")),
         other => Err(no(format!("Unexpected kind: {other}"))),
@@ -169,7 +171,14 @@ fn get<'v>(container: &'v Value, key: &str) -> Result<Option<&'v Value>, String>
     }
 }
 
-fn add(container: &mut Value, key: &str, value: Value, path: &str) -> Result<(), PatchError> {
+fn add(
+    container: &mut Value,
+    key: &str,
+    value: Value,
+    path: &str,
+    limits: &mut limits::Limits,
+) -> Result<(), PatchError> {
+    limits.shift(container, key)?;
     match container {
         Value::Object(entries) => {
             entries.insert(key.to_owned(), value);

@@ -13,11 +13,14 @@ const MAX_COPIED: usize = 3 << 20;
 const MAX_DEPTH: usize = 500;
 /// How many values may be looked at for that.
 const MAX_VISITS: usize = 10_000_000;
+/// How many items of lists may be moved to make room for others or to close up, all in all.
+const MAX_SHIFTED: usize = 20_000_000;
 
 /// What the operations of one patch have used.
 pub(super) struct Limits {
     copied: usize,
     visits: usize,
+    shifted: usize,
 }
 
 impl Limits {
@@ -29,7 +32,7 @@ impl Limits {
                 "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {many}"
             )));
         }
-        Ok(Self { copied: 0, visits: 0 })
+        Ok(Self { copied: 0, visits: 0, shifted: 0 })
     }
 
     /// Accounts for a copy before it is made.
@@ -40,6 +43,16 @@ impl Limits {
                 "Unable to complete the copy, the accumulated size increase of copy is {}, exceeding the limit {MAX_COPIED}",
                 self.copied
             )));
+        }
+        Ok(())
+    }
+
+    /// Accounts for the items of a list that may have to move when one is added or removed.
+    pub fn shift(&mut self, container: &Value, key: &str) -> Result<(), PatchError> {
+        let many = container.as_array().filter(|_| key != "-").map_or(0, Vec::len);
+        self.shifted = self.shifted.saturating_add(many);
+        if self.shifted > MAX_SHIFTED {
+            return Err(PatchError::Unprocessable("too many changes of long lists".into()));
         }
         Ok(())
     }

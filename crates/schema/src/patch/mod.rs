@@ -46,7 +46,11 @@ pub fn merge(document: &Value, patch: &Value) -> Result<Value, PatchError> {
 
 fn merge_into(document: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
+        let was_object = document.is_object();
         *document = patch.clone();
+        if !was_object {
+            drop_nulls(document);
+        }
         return;
     };
     if !document.is_object() {
@@ -59,6 +63,18 @@ fn merge_into(document: &mut Value, patch: &Value) {
         } else {
             merge_into(entries.entry(key.as_str()).or_insert(Value::Null), value);
         }
+    }
+}
+
+/// Drops what is null in objects, as upstream also in those in lists; null items of lists stay.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(entries) => {
+            entries.retain(|_, entry| !entry.is_null());
+            entries.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 

@@ -400,9 +400,8 @@ fn stateful_template(spec: &Node) -> Value {
             |name: &&str| serde_json::json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
         let mut volumes: Vec<Value> = claims.iter().map(volume).collect();
         let own = pod.get("volumes").and_then(Value::as_array).cloned().unwrap_or_default();
-        volumes.extend(
-            own.into_iter().filter(|v| v["name"].as_str().is_none_or(|name| !claims.contains(&name))),
-        );
+        volumes
+            .extend(own.into_iter().filter(|v| v["name"].as_str().is_none_or(|name| !seen.contains(name))));
         pod.insert("volumes".to_owned(), volumes.into());
     }
     template

@@ -256,12 +256,12 @@ fn exit_codes(spec: &Node, codes: &Node, errs: &mut ErrorList) {
     } else if values.len() > 255 {
         errs.push(values.too_many(255));
     }
-    let mut seen = Vec::new();
+    let (mut seen, mut known) = (Vec::new(), std::collections::BTreeSet::new());
     for value in values.items() {
         if operator.str() == "In" && value.i64() == 0 {
             errs.push(value.invalid_i64("must not be 0 for the In operator"));
         }
-        if seen.contains(&value.i64()) {
+        if !known.insert(value.i64()) {
             errs.push(value.duplicate());
         }
         seen.push(value.i64());

@@ -2,8 +2,7 @@
 //!
 //! Only the frame of the certificate is read, up to its public key; nothing is verified.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use super::pem::{self, Block};
 
 const RSA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
 const ECDSA: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
@@ -21,8 +20,9 @@ pub fn problem(certificate: &[u8], key: &[u8]) -> Option<String> {
 }
 
 fn check(certificate: &[u8], key: &[u8]) -> Result<(), String> {
+    let (certificate, key) = (String::from_utf8_lossy(certificate), String::from_utf8_lossy(key));
     let (mut found, mut skipped) = (Vec::new(), Vec::new());
-    for (kind, bytes) in Blocks(certificate) {
+    for Block { kind, bytes, .. } in pem::blocks(&certificate) {
         if kind == "CERTIFICATE" { found.push(bytes) } else { skipped.push(kind) }
     }
     let Some(first) = found.first() else {
@@ -42,8 +42,8 @@ fn check(certificate: &[u8], key: &[u8]) -> Result<(), String> {
     };
     let mut skipped = Vec::new();
     let is_key = |kind: &str| kind == "PRIVATE KEY" || kind.ends_with(" PRIVATE KEY");
-    let private = Blocks(key).find_map(|(kind, bytes)| {
-        if is_key(&kind) {
+    let private = pem::blocks(&key).find_map(|Block { kind, bytes, .. }| {
+        if is_key(kind) {
             return Some(bytes);
         }
         skipped.push(kind);
@@ -52,7 +52,7 @@ fn check(certificate: &[u8], key: &[u8]) -> Result<(), String> {
     let Some(private) = private else {
         return Err(match skipped.as_slice() {
             [] => "tls: failed to find any PEM data in key input".to_owned(),
-            [one] if one == "CERTIFICATE" => {
+            [one] if *one == "CERTIFICATE" => {
                 "tls: found a certificate rather than a key in the PEM for the private key".to_owned()
             }
             several => format!(
@@ -86,39 +86,6 @@ enum Key {
     Ec(Vec<u8>),
     Ed25519(Vec<u8>),
     Unknown,
-}
-
-/// The blocks of a PEM file; whatever is no block is passed over.
-struct Blocks<'a>(&'a [u8]);
-
-impl Iterator for Blocks<'_> {
-    type Item = (String, Vec<u8>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let start = find(self.0, b"-----BEGIN ")?;
-            let at_line = start == 0 || self.0[start - 1] == b'\n';
-            self.0 = &self.0[start + 11..];
-            if !at_line {
-                continue;
-            }
-            let line_end = find(self.0, b"\n").unwrap_or(self.0.len());
-            let Some(kind) = self.0[..line_end].trim_ascii_end().strip_suffix(b"-----") else { continue };
-            let kind = String::from_utf8_lossy(kind).into_owned();
-            let body = &self.0[line_end..];
-            let end = format!("\n-----END {kind}-----");
-            let Some(length) = find(body, end.as_bytes()) else { continue };
-            let lines = body[..length].split(|byte| *byte == b'\n').filter(|line| !line.contains(&b':'));
-            let text: Vec<u8> = lines.flatten().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
-            let Ok(bytes) = BASE64.decode(text) else { continue };
-            self.0 = &body[length + end.len()..];
-            return Some((kind, bytes));
-        }
-    }
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
 }
 
 /// A reader of DER.

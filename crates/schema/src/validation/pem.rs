@@ -4,10 +4,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 /// One block, and what comes after it.
-struct Block<'a> {
-    kind: &'a str,
+pub(super) struct Block<'a> {
+    pub kind: &'a str,
     has_headers: bool,
-    bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     rest: &'a str,
 }
 
@@ -80,38 +80,44 @@ fn header(der: &[u8]) -> Option<(usize, usize)> {
     Some((2 + count, bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte))))
 }
 
-/// The first block of a text, found as Go's `pem.Decode` finds it.
+/// The blocks of a text; whatever is no block is passed over.
+pub(super) fn blocks(text: &str) -> impl Iterator<Item = Block<'_>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let block = next(rest)?;
+        rest = block.rest;
+        Some(block)
+    })
+}
+
+/// The first block of a text, found as Go's `pem.Decode` finds it: by the next END line and the last BEGIN
+/// line before it. So every byte is looked at once, however many lines have no counterpart.
 fn next(text: &str) -> Option<Block<'_>> {
     const BEGIN: &str = "-----BEGIN ";
     let mut rest = text;
     loop {
-        rest = match rest.strip_prefix(BEGIN) {
-            Some(after) => after,
-            None => rest.split_once("\n-----BEGIN ")?.1,
-        };
-        let (line, after) = split_line(rest);
-        rest = after;
-        let Some(kind) = line.strip_suffix("-----") else { continue };
-        let (mut body, mut has_headers) = (after, false);
-        loop {
-            let (line, after) = split_line(body);
-            if !line.contains(':') {
-                break;
-            }
-            (body, has_headers) = (after, true);
+        let (before, trailer) = rest.split_once("\n-----END ")?;
+        rest = trailer;
+        let Some((front, inside)) = before.rsplit_once(BEGIN) else { continue };
+        if !front.is_empty() && !front.ends_with('\n') {
+            continue;
         }
-        let (encoded, trailer) = match body.strip_prefix("-----END ") {
-            Some(trailer) if !has_headers => ("", trailer),
-            _ => match body.split_once("\n-----END ") {
-                Some(parts) => parts,
-                None => continue,
-            },
-        };
+        // The END line may come at once.
+        let mut body = inside.split_once('\n').map(|(_, body)| body);
+        let Some(kind) = split_line(inside).0.strip_suffix("-----") else { continue };
+        let mut has_headers = false;
+        while let Some(lines) = body.filter(|body| split_line(body).0.contains(':')) {
+            body = lines.split_once('\n').map(|(_, after)| after);
+            has_headers = true;
+        }
+        if has_headers && body.is_none() {
+            continue;
+        }
         let Some(after) = trailer.strip_prefix(kind).and_then(|after| after.strip_prefix("-----")) else {
             continue;
         };
         let (left, after) = split_line(after);
-        let encoded: String = encoded.chars().filter(|c| !" \t\r\n".contains(*c)).collect();
+        let encoded: String = body.unwrap_or_default().chars().filter(|c| !" \t\r\n".contains(*c)).collect();
         if let (true, Ok(bytes)) = (left.is_empty(), BASE64.decode(encoded)) {
             return Some(Block { kind, has_headers, bytes, rest: after });
         }

@@ -112,8 +112,8 @@ pub fn ip_address(node: &Node, errs: &mut ErrorList) {
 }
 
 /// An IP address in a field from before strict parsing, unless it is one of those that were there already.
-pub fn new_ip_address(node: &Node, known: &[&str], errs: &mut ErrorList) {
-    if !known.contains(&node.str()) {
+pub fn new_ip_address(node: &Node, known: &BTreeSet<&str>, errs: &mut ErrorList) {
+    if !known.contains(node.str()) {
         ip_address(node, errs);
     }
 }

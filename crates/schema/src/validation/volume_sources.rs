@@ -146,19 +146,27 @@ pub(super) fn iscsi_name(name: &str) -> (bool, bool) {
 
 /// `iqn.2001-04.com.example:storage`.
 fn is_qualified(name: &str) -> bool {
-    let after = |start: usize| {
-        let rest = name.get(start..)?;
-        let date = rest.strip_prefix("iqn.")?.as_bytes();
-        let digits =
-            |from: usize, to: usize| date.get(from..to).is_some_and(|d| d.iter().all(u8::is_ascii_digit));
-        let dated = digits(0, 4) && date.get(4) == Some(&b'-') && digits(5, 7) && date.get(7) == Some(&b'.');
-        let (authority, own) = rest.get(12..).filter(|_| dated)?.split_once(':')?;
-        let part = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
-        let ok = !authority.is_empty() && authority.chars().all(part) && !own.is_empty();
-        let forbidden = |c: char| ",;*&$|".contains(c) || " \t\n\u{c}\r".contains(c);
-        (ok && !own.contains(forbidden)).then_some(())
+    let forbidden = |c: char| ",;*&$|".contains(c) || " \t\n\u{c}\r".contains(c);
+    let part = |c: char| c.is_ascii_alphanumeric() || "-.".contains(c);
+    // It may begin anywhere in what is before a colon, and nothing forbidden comes after that.
+    let begins = |authority: &str| {
+        authority.match_indices("iqn.").any(|(start, found)| {
+            let date = &authority.as_bytes()[start + found.len()..];
+            let digits = |from: usize, to: usize| {
+                date.get(from..to).is_some_and(|digits| digits.iter().all(u8::is_ascii_digit))
+            };
+            let dated = digits(0, 4) && date.get(4) == Some(&b'-') && digits(5, 7);
+            dated && date.get(7) == Some(&b'.') && date.len() > 8
+        })
     };
-    name.match_indices("iqn.").any(|(start, _)| after(start).is_some())
+    let clean_from = name.rfind(forbidden).map_or(0, |last| last + 1);
+    let mut from = 0;
+    name.match_indices(':').any(|(colon, _)| {
+        let before = &name[from..colon];
+        from = colon + 1;
+        let authority = before.rsplit(|c: char| !part(c)).next().unwrap_or_default();
+        (clean_from..name.len()).contains(&from) && begins(authority)
+    })
 }
 
 fn iscsi(source: &Node, errs: &mut ErrorList) {

@@ -11,6 +11,11 @@ use crate::cursor::Node;
 use crate::field::{Path, quote};
 use crate::strategy::app_armor_field;
 
+/// Who has so many warnings needs none of those about pairs of things.
+const WARNINGS_MAX: usize = 100;
+/// Only so many things are compared with each other, for there may be as many as a client likes.
+const COMPARED_MAX: usize = 1000;
+
 const DEPRECATED_LABELS: [(&str, &str); 8] = [
     ("beta.kubernetes.io/arch", "deprecated since v1.14; use \"kubernetes.io/arch\" instead"),
     ("beta.kubernetes.io/os", "deprecated since v1.14; use \"kubernetes.io/os\" instead"),
@@ -331,6 +336,9 @@ fn ports(spec: &Node, warnings: &mut Warnings) {
         let (ip, number) = host(port);
         let others = taken.entry((port.at("containerPort").i64(), port.at("protocol").str())).or_default();
         for other in others.iter() {
+            if warnings.len() >= WARNINGS_MAX {
+                break;
+            }
             let (other_ip, other_number) = host(other);
             let problem = if (&ip, number) == (&other_ip, other_number) {
                 "duplicate"
@@ -343,7 +351,9 @@ fn ports(spec: &Node, warnings: &mut Warnings) {
             };
             warn(warnings, port.path(), format!("{problem} port definition with {}", other.path()));
         }
-        others.push(port.clone());
+        if others.len() < COMPARED_MAX {
+            others.push(port.clone());
+        }
     }
     let mut names: BTreeMap<&str, &Node> = BTreeMap::new();
     for port in ports.iter().filter(|port| !port.at("name").is_empty()) {

@@ -1,6 +1,6 @@
 //! LimitRanges and ResourceQuotas.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::quantity::Quantity;
 
@@ -184,14 +184,20 @@ fn scope_fits(scope: &str, resource: &str) -> bool {
     }
 }
 
-fn quota_spec(spec: &Node, errs: &mut ErrorList) {
+fn quota_spec<'a>(spec: &Node<'a>, errs: &mut ErrorList) {
     quota_lists(spec, &["hard"], errs);
     let hard: Vec<&str> = spec.at("hard").entries().map(|(name, _)| name).collect();
-    let misfits = |scope: &str| {
-        hard.iter().filter(|r| resources::is_standard_for_quota(r) && !scope_fits(scope, r)).count()
+    let mut known = BTreeMap::new();
+    let mut misfits = |scope: &'a str| -> usize {
+        let count =
+            || hard.iter().filter(|r| resources::is_standard_for_quota(r) && !scope_fits(scope, r)).count();
+        *known.entry(scope).or_insert_with(count)
     };
     let scopes = spec.at("scopes");
     for scope in scopes.strings() {
+        if errs.is_full() {
+            return;
+        }
         if !SCOPES.contains(&scope) {
             errs.push(scopes.invalid("unsupported scope"));
         }
@@ -207,8 +213,12 @@ fn quota_spec(spec: &Node, errs: &mut ErrorList) {
         if !SCOPES.contains(&scope.str()) {
             errs.push(scope.invalid_str("unsupported scope"));
         }
-        let misfit = || list.invalid_as(selector.to_value(), "unsupported scope applied to resource");
-        errs.extend((0..misfits(scope.str())).map(|_| misfit()));
+        for _ in 0..misfits(scope.str()) {
+            if errs.is_full() {
+                return;
+            }
+            errs.push(list.invalid_as(selector.to_value(), "unsupported scope applied to resource"));
+        }
         let exists_only = !["PriorityClass", "VolumeAttributesClass"].contains(&scope.str());
         if exists_only && SCOPES.contains(&scope.str()) && operator.str() != "Exists" {
             errs.push(operator.invalid_str(

@@ -46,8 +46,8 @@ pub fn service_update(new: &Node, old: &Node) -> ErrorList {
 /// allocated.
 pub fn addresses(service: &serde_json::Value, old: Option<&serde_json::Value>) -> ErrorList {
     let mut errs = ErrorList::new();
-    let known = old.map(|old| Node::root(old).at("spec").at("clusterIPs").strings());
-    cluster_ips(&Node::root(service).at("spec"), &known.unwrap_or_default(), &mut errs);
+    let old = old.map(Node::root);
+    cluster_ips(&Node::root(service).at("spec"), &known(old.as_ref(), "clusterIPs"), &mut errs);
     errs
 }
 
@@ -67,9 +67,12 @@ fn needs_health_check(spec: &Node) -> bool {
     is_balanced(spec) && spec.at("externalTrafficPolicy").str() == "Local"
 }
 
+/// What was there before stricter rules came, which may stay.
+fn known<'a>(old: Option<&Node<'a>>, list: &'a str) -> BTreeSet<&'a str> {
+    old.map(|old| old.at("spec").at(list).strings().into_iter().collect()).unwrap_or_default()
+}
+
 fn validate(object: &Node, old: Option<&Node>, errs: &mut ErrorList) {
-    // What was there before stricter rules came may stay.
-    let known = |list| old.map(|old| old.at("spec").at(list).strings()).unwrap_or_default();
     let (annotations, spec) = (object.at("metadata").at("annotations"), object.at("spec"));
     let mode = annotations.key("service.kubernetes.io/topology-mode");
     let hints = annotations.key("service.kubernetes.io/topology-aware-hints");
@@ -84,8 +87,8 @@ fn validate(object: &Node, old: Option<&Node>, errs: &mut ErrorList) {
     ports(&spec, errs);
     labels::labels(&spec.at("selector"), errs);
     session_affinity(&spec, errs);
-    cluster_ips(&spec, &known("clusterIPs"), errs);
-    let known_ips = known("externalIPs");
+    cluster_ips(&spec, &known(old, "clusterIPs"), errs);
+    let known_ips = known(old, "externalIPs");
     for ip in spec.at("externalIPs").items() {
         let before = errs.len();
         rules::new_ip_address(&ip, &known_ips, errs);
@@ -178,7 +181,7 @@ fn session_affinity(spec: &Node, errs: &mut ErrorList) {
     }
 }
 
-fn cluster_ips(spec: &Node, known: &[&str], errs: &mut ErrorList) {
+fn cluster_ips(spec: &Node, known: &BTreeSet<&str>, errs: &mut ErrorList) {
     if is_external_name(spec) {
         return;
     }

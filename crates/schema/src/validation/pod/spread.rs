@@ -1,6 +1,6 @@
 //! Topology spread constraints, and the label keys that they share with affinity.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::{labels, rules};
 use crate::cursor::Node;
@@ -56,9 +56,10 @@ pub fn label_keys_and_mismatches(term: &Node, errs: &mut ErrorList) {
         keys.items().for_each(|key| labels::label_name(&key, errs));
     }
     let mut selected: BTreeSet<&str> = selector.at("matchLabels").entries().map(|(key, _)| key).collect();
+    let places: BTreeMap<&str, usize> =
+        matching.strings().into_iter().enumerate().map(|(place, key)| (key, place)).collect();
     for key in selector.at("matchExpressions").items().map(|expression| expression.at("key").str()) {
-        let position = matching.strings().iter().rposition(|k| *k == key);
-        if let (Some(i), true) = (position, selected.contains(key)) {
+        if let (Some(i), true) = (places.get(key).copied(), selected.contains(key)) {
             let at = term.path().index(i);
             errs.push(Error::invalid(&at, key, "exists in both matchLabelKeys and labelSelector"));
         }

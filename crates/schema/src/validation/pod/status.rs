@@ -221,8 +221,12 @@ fn users(statuses: &Node, spec: &Node, errs: &mut ErrorList) {
 
 /// The health of what devices a container was given.
 fn allocated_resources(status: &Node, containers: &Node, errs: &mut ErrorList) {
+    let list = status.at("allocatedResourcesStatus");
+    if list.is_empty() {
+        return;
+    }
     let container = containers.items().find(|c| c.at("name").str() == status.at("name").str());
-    for allocated in status.at("allocatedResourcesStatus").items() {
+    for allocated in list.items() {
         let name = allocated.at("name");
         if let Some(detail) = container.as_ref().and_then(|container| unknown_resource(container, name.str()))
         {

@@ -97,8 +97,10 @@ fn without_seconds(toleration: &Node) -> Value {
 }
 
 fn only_added_tolerations(new: &Node, old: &Node, errs: &mut ErrorList) {
-    let kept = |old: &Node| new.items().any(|new| without_seconds(&new) == without_seconds(old));
-    if old.items().any(|old| !kept(&old)) {
+    let texts = |list: &Node| -> std::collections::BTreeSet<String> {
+        list.items().map(|toleration| without_seconds(&toleration).to_string()).collect()
+    };
+    if !texts(old).is_subset(&texts(new)) {
         errs.push(new.forbidden("existing toleration can not be modified except its tolerationSeconds"));
         return;
     }

@@ -1,10 +1,10 @@
 //! Files of one volume that lie at the same path, or below one another.
 
-use super::Warnings;
+use super::{COMPARED_MAX, WARNINGS_MAX, Warnings};
 use crate::cursor::Node;
 use crate::field::quote;
 
-/// A file's path, and what it comes from where a volume has several sources.
+/// A file's path with a slash at its end, and what it comes from where a volume has several sources.
 #[derive(Clone, PartialEq)]
 struct File {
     path: String,
@@ -13,20 +13,17 @@ struct File {
 
 impl File {
     fn new(path: &Node, source: &str) -> Self {
-        File { path: path.str().trim_end_matches('/').to_owned(), source: source.to_owned() }
+        File { path: format!("{}/", path.str().trim_end_matches('/')), source: source.to_owned() }
     }
 
     fn shown(&self) -> String {
-        if self.source.is_empty() {
-            quote(&self.path)
-        } else {
-            format!("{} ({})", quote(&self.path), self.source)
-        }
+        let path = quote(self.path.trim_end_matches('/'));
+        if self.source.is_empty() { path } else { format!("{path} ({})", self.source) }
     }
 
     fn meets(&self, other: &File) -> bool {
-        let (one, two) = (format!("{}/", self.path), format!("{}/", other.path));
-        !self.path.is_empty() && !other.path.is_empty() && (one.starts_with(&two) || two.starts_with(&one))
+        let (one, two) = (&*self.path, &*other.path);
+        one != "/" && two != "/" && (one.starts_with(two) || two.starts_with(one))
     }
 }
 
@@ -60,8 +57,11 @@ pub(super) fn volumes(list: &Node, warnings: &mut Warnings) {
 }
 
 fn overlapping(files: Vec<File>, volume: &str, what: &str, warnings: &mut Warnings) {
-    for (index, file) in files.iter().enumerate() {
+    for (index, file) in files.iter().take(COMPARED_MAX).enumerate() {
         for other in files[..index].iter().filter(|other| file.meets(other)) {
+            if warnings.len() >= WARNINGS_MAX {
+                return;
+            }
             let (file, other) = (file.shown(), other.shown());
             warnings.push(format!("volume {volume} ({what}): overlapping paths: {file} with {other}"));
         }
