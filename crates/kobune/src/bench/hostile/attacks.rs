@@ -135,7 +135,7 @@ pub async fn huge_headers(target: &Target) -> Result<String> {
 /// Documents that are deep, that repeat themselves, or that grow when they are read.
 pub async fn deep_documents(target: &Target) -> Result<String> {
     const YAML: &str = "Content-Type: application/yaml\r\n";
-    const PATCH: &str = "Content-Type: application/vnd.kubernetes.protobuf\r\n";
+    const PROTOBUF: &str = "Content-Type: application/vnd.kubernetes.protobuf\r\n";
     let laughs = (1..30).fold("a0: &a0 [lol, lol]\n".to_owned(), |text, n| {
         let line = format!("*a{}, ", n - 1).repeat(10);
         format!("{text}a{n}: &a{n} [{}]\n", line.trim_end_matches(", "))
@@ -156,7 +156,7 @@ pub async fn deep_documents(target: &Target) -> Result<String> {
         (YAML, "- ".repeat(1 << 20)),
         (YAML, "a:\n ".repeat(1000)),
         (YAML, laughs),
-        (PATCH, format!("k8s\0{}", "\u{a}\u{7f}".repeat(1 << 20))),
+        (PROTOBUF, format!("k8s\0{}", "\u{a}\u{7f}".repeat(1 << 20))),
     ];
     let mut clients = JoinSet::new();
     for (content_type, document) in documents {
@@ -164,7 +164,8 @@ pub async fn deep_documents(target: &Target) -> Result<String> {
         for _ in 0..4 {
             let (connector, document) = (target.connector.clone(), document.clone());
             clients.spawn(async move {
-                post(connector.stream().await?, COLLECTION, content_type, &document, PATIENCE).await
+                let path = format!("{COLLECTION}?fieldValidation=Strict");
+                post(connector.stream().await?, &path, content_type, &document, PATIENCE).await
             });
         }
     }
