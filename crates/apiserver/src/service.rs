@@ -269,9 +269,6 @@ fn is_negotiated(kind: &Kind, info: &RequestInfo) -> bool {
 /// Whether the path and method are served at all.
 fn check_method(kind: &Kind, info: &RequestInfo, method: &Method) -> Result<(), ApiError> {
     let scoped = kind.namespaced;
-    if info.name.contains('/') || info.namespace.contains('/') {
-        return Err(ApiError::no_such_path());
-    }
     if matches!(info.namespace.as_str(), "." | "..") {
         let message = format!("invalid key: \"/{}/{}\"", info.resource, info.namespace);
         return Err(ApiError { code: 500, reason: "".into(), ..ApiError::bad_request(message) });

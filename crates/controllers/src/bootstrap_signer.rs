@@ -14,10 +14,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{Api, PostParams};
 
+use crate::bootstrap_token;
 use crate::context::{Context, Error, is_conflict};
 
-const TYPE: &str = "bootstrap.kubernetes.io/token";
-const TOKENS_NAMESPACE: &str = "kube-system";
 const NAMESPACE: &str = "kube-public";
 const NAME: &str = "cluster-info";
 /// What is signed.
@@ -27,7 +26,7 @@ const SIGNATURE: &str = "jws-kubeconfig-";
 
 /// Runs the controller until the context is stopped.
 pub async fn run(context: Context) {
-    let of_type = Scope { fields: Some(format!("type={TYPE}")), ..Scope::default() };
+    let of_type = Scope { fields: Some(format!("type={}", bootstrap_token::TYPE)), ..Scope::default() };
     let named = format!("metadata.namespace={NAMESPACE},metadata.name={NAME}");
     let secrets: Informer<Secret> = context.informers.scoped(of_type);
     let maps: Informer<ConfigMap> =
@@ -73,8 +72,9 @@ fn token(secret: &Secret, now: Timestamp) -> Option<(String, String)> {
     };
     let (id, key) = (data("token-id")?, data("token-secret")?);
     let name = secret.metadata.name.as_deref()?.strip_prefix("bootstrap-token-")?;
-    let is_here = secret.metadata.namespace.as_deref() == Some(TOKENS_NAMESPACE);
-    let is_good = secret.type_.as_deref() == Some(TYPE) && secret.metadata.deletion_timestamp.is_none();
+    let is_here = secret.metadata.namespace.as_deref() == Some(bootstrap_token::NAMESPACE);
+    let is_good = secret.type_.as_deref() == Some(bootstrap_token::TYPE)
+        && secret.metadata.deletion_timestamp.is_none();
     let signs = data("usage-bootstrap-signing").as_deref() == Some("true");
     let over = match data("expiration") {
         // What is no time is long over.
@@ -125,10 +125,15 @@ mod tests {
         let data = data.into_iter().map(|(key, value)| (key.to_owned(), ByteString(value.into()))).collect();
         let metadata = ObjectMeta {
             name: Some("bootstrap-token-tokenID".to_owned()),
-            namespace: Some(TOKENS_NAMESPACE.to_owned()),
+            namespace: Some(bootstrap_token::NAMESPACE.to_owned()),
             ..ObjectMeta::default()
         };
-        Secret { metadata, data: Some(data), type_: Some(TYPE.to_owned()), ..Secret::default() }
+        Secret {
+            metadata,
+            data: Some(data),
+            type_: Some(bootstrap_token::TYPE.to_owned()),
+            ..Secret::default()
+        }
     }
 
     #[test]

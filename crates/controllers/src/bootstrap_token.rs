@@ -9,8 +9,10 @@ use kube::api::{Api, DeleteParams, Preconditions};
 
 use crate::context::{Context, Error, gone_is_fine, is_conflict, split_key};
 
-const TYPE: &str = "bootstrap.kubernetes.io/token";
-const NAMESPACE: &str = "kube-system";
+/// The type of the Secrets that are bootstrap tokens.
+pub(crate) const TYPE: &str = "bootstrap.kubernetes.io/token";
+/// Where they are.
+pub(crate) const NAMESPACE: &str = "kube-system";
 
 /// Runs the controller until the context is stopped.
 pub async fn run(context: Context) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{CancellationToken, Index, Informers, Recorder};
+use client::{CancellationToken, Index, Informers, Next, Recorder, WorkQueue, run_workers};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
@@ -47,6 +47,22 @@ impl Context {
     /// A recorder of events in the name of a component.
     pub fn recorder(&self, component: &str) -> Recorder {
         Recorder::new(self.client.clone(), component)
+    }
+
+    /// Lets a controller reconcile what its queue names, `workers` at a time, until all are ended.
+    pub async fn work<C, F, R>(
+        &self,
+        queue: WorkQueue<String>,
+        workers: usize,
+        controller: Arc<C>,
+        reconcile: F,
+    ) where
+        C: Send + Sync + 'static,
+        F: Fn(Arc<C>, String) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<Next, Error>> + Send + 'static,
+    {
+        let reconcile = move |key| reconcile(controller.clone(), key);
+        run_workers(queue, workers, reconcile, self.stop.clone()).await;
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Informer, Next, WorkQueue, key_of, run_workers};
+use client::{Informer, Next, WorkQueue, key_of};
 use k8s_openapi::api::networking::v1::{IPAddress, ServiceCIDR};
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -49,11 +49,9 @@ pub async fn run(context: Context) {
     });
     controller.ranges.synced().await;
     controller.addresses.synced().await;
-    let reconcile = move |key: String| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    };
-    run_workers(queue, WORKERS, reconcile, context.stop.clone()).await;
+    let reconcile =
+        |controller: Arc<Controller>, key: String| async move { controller.reconcile(&key).await };
+    context.work(queue, WORKERS, controller, reconcile).await;
 }
 
 struct Controller {

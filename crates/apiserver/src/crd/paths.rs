@@ -19,7 +19,7 @@ pub(crate) fn refusal(kind: &Kind, info: &RequestInfo) -> Option<Result<Response
         (false, false) => false,
         _ => true,
     };
-    if !scope_fits || info.name.contains('/') || matches!(info.name.as_str(), "." | "..") {
+    if !scope_fits || matches!(info.name.as_str(), "." | "..") {
         return Some(Ok(nonresource::not_found()));
     }
     let unsupported = || {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Informer, Next, WorkQueue, key_of, run_workers};
+use client::{Informer, Next, WorkQueue, key_of};
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec};
@@ -49,11 +49,9 @@ pub async fn run(context: Context) {
             }
         })
     };
-    let reconcile = move |key: String| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    };
-    run_workers(queue, WORKERS, reconcile, context.stop.clone()).await;
+    let reconcile =
+        |controller: Arc<Controller>, key: String| async move { controller.reconcile(&key).await };
+    context.work(queue, WORKERS, controller, reconcile).await;
     cleaner.abort();
 }
 

@@ -5,9 +5,7 @@ mod schedule;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{
-    EventType, Index, Informer, Next, Recorder, WorkQueue, key_of, object_key, reference_to, run_workers,
-};
+use client::{EventType, Index, Informer, Next, Recorder, WorkQueue, key_of, object_key, reference_to};
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{CronJob, CronJobStatus, Job};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
@@ -46,11 +44,9 @@ pub async fn run(context: Context) {
     controller.cron_jobs.synced().await;
     jobs.synced().await;
     let queue = controller.queue.clone();
-    let reconcile = move |key: String| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    };
-    run_workers(queue, WORKERS, reconcile, context.stop.clone()).await;
+    let reconcile =
+        |controller: Arc<Controller>, key: String| async move { controller.reconcile(&key).await };
+    context.work(queue, WORKERS, controller, reconcile).await;
 }
 
 struct Controller {

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::selector::Selector;
-use client::{
-    Event, EventType, Informer, Next, Recorder, WorkQueue, key_of, object_key, reference_to, run_workers,
-};
+use client::{Event, EventType, Informer, Next, Recorder, WorkQueue, key_of, object_key, reference_to};
 use k8s_openapi::api::apps::v1::DaemonSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, PostParams};
@@ -44,11 +42,9 @@ pub async fn run(context: Context) {
     context.informers.of::<Pod>().synced().await;
     context.informers.of::<k8s_openapi::api::apps::v1::ControllerRevision>().synced().await;
     let queue = controller.queue.clone();
-    let reconcile = move |key: String| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    };
-    run_workers(queue, WORKERS, reconcile, context.stop.clone()).await;
+    let reconcile =
+        |controller: Arc<Controller>, key: String| async move { controller.reconcile(&key).await };
+    context.work(queue, WORKERS, controller, reconcile).await;
 }
 
 struct Controller {

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use api::selector::Selector;
 use client::{
     Event, EventType, Index, Informer, Next, Recorder, WorkQueue, key_of, object_key, reference_to,
-    run_workers,
 };
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
@@ -34,11 +33,9 @@ pub async fn run(context: Context) {
     context.informers.of::<ReplicaSet>().synced().await;
     context.informers.of::<Pod>().synced().await;
     let queue = controller.queue.clone();
-    let reconcile = move |key: String| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    };
-    run_workers(queue, WORKERS, reconcile, context.stop.clone()).await;
+    let reconcile =
+        |controller: Arc<Controller>, key: String| async move { controller.reconcile(&key).await };
+    context.work(queue, WORKERS, controller, reconcile).await;
 }
 
 struct Controller {

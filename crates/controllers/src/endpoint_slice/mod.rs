@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::names;
-use client::{Event, Index, Informer, Next, WorkQueue, key_of, object_key, run_workers};
+use client::{Event, Index, Informer, Next, WorkQueue, key_of};
 use k8s_openapi::api::core::v1::{Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::Api;
@@ -41,11 +41,9 @@ pub async fn run(context: Context) {
     controller.slices.synced().await;
     context.informers.of::<Pod>().synced().await;
     let queue = controller.queue.clone();
-    let reconcile = move |key: String| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    };
-    run_workers(queue, WORKERS, reconcile, context.stop.clone()).await;
+    let reconcile =
+        |controller: Arc<Controller>, key: String| async move { controller.reconcile(&key).await };
+    context.work(queue, WORKERS, controller, reconcile).await;
 }
 
 struct Controller {
@@ -62,12 +60,7 @@ struct Controller {
 
 /// The key of the Service that we keep this slice for.
 fn service_of(slice: &EndpointSlice) -> Option<String> {
-    let labels = slice.metadata.labels.as_ref()?;
-    if labels.get(plan::MANAGED_BY).map(String::as_str) != Some(plan::MANAGER) {
-        return None;
-    }
-    let name = labels.get(names::SERVICE_NAME)?;
-    Some(object_key(slice.metadata.namespace.as_deref().unwrap_or(""), name))
+    plan::kept_for(slice, plan::MANAGER)
 }
 
 impl Controller {

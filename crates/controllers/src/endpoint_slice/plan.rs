@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::names;
+use client::object_key;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -17,6 +18,16 @@ pub const MAX_ENDPOINTS: usize = 100;
 pub const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 /// The value of [`MANAGED_BY`] on our slices, the same as upstream's.
 pub const MANAGER: &str = "endpointslice-controller.k8s.io";
+/// The key of the object whose endpoints a slice holds, if `manager` writes the slice.
+pub fn kept_for(slice: &EndpointSlice, manager: &str) -> Option<String> {
+    let labels = slice.metadata.labels.as_ref()?;
+    if labels.get(MANAGED_BY).map(String::as_str) != Some(manager) {
+        return None;
+    }
+    let name = labels.get(names::SERVICE_NAME)?;
+    Some(object_key(slice.metadata.namespace.as_deref().unwrap_or(""), name))
+}
+
 /// Label of the slices of headless Services.
 const HEADLESS: &str = "service.kubernetes.io/headless";
 

@@ -5,15 +5,14 @@ mod mirror;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::names;
-use client::{Index, Informer, Next, WorkQueue, key_of, object_key, run_workers};
+use client::{Index, Informer, Next, WorkQueue, key_of};
 use k8s_openapi::api::core::v1::{Endpoints, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::Api;
 
 use self::mirror::MANAGER;
 use crate::context::{Context, Error, split_key};
-use crate::endpoint_slice::plan::{MANAGED_BY, Plan};
+use crate::endpoint_slice::plan::{Plan, kept_for};
 use crate::endpoint_slice::writes;
 use crate::written::Written;
 
@@ -36,11 +35,9 @@ pub async fn run(context: Context) {
     controller.endpoints.synced().await;
     controller.slices.synced().await;
     let queue = controller.queue.clone();
-    let reconcile = move |key: String| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    };
-    run_workers(queue, WORKERS, reconcile, context.stop.clone()).await;
+    let reconcile =
+        |controller: Arc<Controller>, key: String| async move { controller.reconcile(&key).await };
+    context.work(queue, WORKERS, controller, reconcile).await;
 }
 
 struct Controller {
@@ -56,10 +53,7 @@ struct Controller {
 
 /// The key of the Endpoints object that this slice mirrors.
 fn mirrored_from(slice: &EndpointSlice) -> Option<String> {
-    let labels = slice.metadata.labels.as_ref()?;
-    let name =
-        labels.get(names::SERVICE_NAME).filter(|_| labels.get(MANAGED_BY).is_some_and(|m| m == MANAGER))?;
-    Some(object_key(slice.metadata.namespace.as_deref().unwrap_or(""), name))
+    kept_for(slice, MANAGER)
 }
 
 impl Controller {

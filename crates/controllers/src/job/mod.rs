@@ -13,9 +13,7 @@ use std::time::Duration;
 
 use api::selector::Selector;
 use base::map::HashMap;
-use client::{
-    Event, EventType, Informer, Next, Recorder, WorkQueue, key_of, object_key, reference_to, run_workers,
-};
+use client::{Event, EventType, Informer, Next, Recorder, WorkQueue, key_of, object_key, reference_to};
 use futures::StreamExt;
 use k8s_openapi::api::batch::v1::{Job, JobStatus, UncountedTerminatedPods};
 use k8s_openapi::api::core::v1::Pod;
@@ -53,11 +51,9 @@ pub async fn run(context: Context) {
     controller.jobs.synced().await;
     context.informers.of::<Pod>().synced().await;
     let queue = controller.queue.clone();
-    let reconcile = move |key: String| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    };
-    run_workers(queue, WORKERS, reconcile, context.stop.clone()).await;
+    let reconcile =
+        |controller: Arc<Controller>, key: String| async move { controller.reconcile(&key).await };
+    context.work(queue, WORKERS, controller, reconcile).await;
 }
 
 struct Controller {

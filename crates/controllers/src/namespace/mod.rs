@@ -5,7 +5,7 @@ mod conditions;
 use std::sync::Arc;
 use std::time::Duration;
 
-use client::{Informer, Next, WorkQueue, key_of, run_workers};
+use client::{Informer, Next, WorkQueue, key_of};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, PostParams};
@@ -32,11 +32,9 @@ pub async fn run(context: Context) {
         }
     });
     let controller = Arc::new(Controller { context: context.clone(), namespaces });
-    let reconcile = move |key: String| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    };
-    run_workers(queue, WORKERS, reconcile, context.stop.clone()).await;
+    let reconcile =
+        |controller: Arc<Controller>, key: String| async move { controller.reconcile(&key).await };
+    context.work(queue, WORKERS, controller, reconcile).await;
 }
 
 struct Controller {

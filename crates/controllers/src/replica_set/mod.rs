@@ -7,9 +7,7 @@ mod plan;
 use std::sync::Arc;
 
 use api::selector::Selector;
-use client::{
-    Event, EventType, Informer, Next, Recorder, WorkQueue, key_of, object_key, reference_to, run_workers,
-};
+use client::{Event, EventType, Informer, Next, Recorder, WorkQueue, key_of, object_key, reference_to};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, ReplicationController};
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
@@ -43,11 +41,9 @@ async fn run_kind<K: Replicated>(context: Context) {
     controller.sets.synced().await;
     context.informers.of::<Pod>().synced().await;
     let queue = controller.queue.clone();
-    let reconcile = move |key: String| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    };
-    run_workers(queue, WORKERS, reconcile, context.stop.clone()).await;
+    let reconcile =
+        |controller: Arc<Controller<K>>, key: String| async move { controller.reconcile(&key).await };
+    context.work(queue, WORKERS, controller, reconcile).await;
 }
 
 struct Controller<K> {

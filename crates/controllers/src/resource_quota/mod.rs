@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use api::quota::Evaluator;
 use api::resource_list::{self as lists, ResourceList};
-use client::{Event, Informer, Next, WorkQueue, key_of, run_workers};
+use client::{Event, Informer, Next, WorkQueue, key_of};
 use k8s_openapi::api::core::v1::{Pod, ResourceQuota};
 use kube::api::{Api, PostParams};
 use serde_json::Value;
@@ -44,11 +44,9 @@ pub async fn run(context: Context) {
     controller.quotas.synced().await;
     controller.pods.synced().await;
     let queue = controller.queue.clone();
-    let reconcile = move |key: String| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    };
-    run_workers(queue, WORKERS, reconcile, context.stop.clone()).await;
+    let reconcile =
+        |controller: Arc<Controller>, key: String| async move { controller.reconcile(&key).await };
+    context.work(queue, WORKERS, controller, reconcile).await;
 }
 
 struct Controller {

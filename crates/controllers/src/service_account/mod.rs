@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use client::{Informer, Next, Scope, WorkQueue, key_of, run_workers};
+use client::{Informer, Next, Scope, WorkQueue, key_of};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, PostParams};
@@ -40,11 +40,10 @@ pub async fn run(context: Context) {
     controller.namespaces.synced().await;
     controller.accounts.synced().await;
     controller.config_maps.synced().await;
-    let reconcile = move |namespace: String| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&namespace).await }
+    let reconcile = |controller: Arc<Controller>, namespace: String| async move {
+        controller.reconcile(&namespace).await
     };
-    run_workers(queue, WORKERS, reconcile, context.stop.clone()).await;
+    context.work(queue, WORKERS, controller, reconcile).await;
 }
 
 struct Controller {

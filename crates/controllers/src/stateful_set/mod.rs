@@ -6,9 +6,7 @@ mod pods;
 use std::sync::Arc;
 
 use api::selector::Selector;
-use client::{
-    Event, EventType, Informer, Next, Recorder, WorkQueue, key_of, object_key, reference_to, run_workers,
-};
+use client::{Event, EventType, Informer, Next, Recorder, WorkQueue, key_of, object_key, reference_to};
 use k8s_openapi::api::apps::v1::{ControllerRevision, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{Api, DeleteParams, PostParams};
@@ -39,11 +37,9 @@ pub async fn run(context: Context) {
     context.informers.of::<Pod>().synced().await;
     context.informers.of::<ControllerRevision>().synced().await;
     let queue = controller.queue.clone();
-    let reconcile = move |key: String| {
-        let controller = controller.clone();
-        async move { controller.reconcile(&key).await }
-    };
-    run_workers(queue, WORKERS, reconcile, context.stop.clone()).await;
+    let reconcile =
+        |controller: Arc<Controller>, key: String| async move { controller.reconcile(&key).await };
+    context.work(queue, WORKERS, controller, reconcile).await;
 }
 
 struct Controller {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::PatchError;
+use super::{PatchError, drop_nulls};
 use crate::gotext;
 use crate::types::{PatchStrategy, Shape, Type};
 
@@ -412,17 +412,6 @@ fn in_server_order(
     all.extend(server);
     all.extend(patch);
     all
-}
-
-fn drop_nulls(value: &mut Value) {
-    match value {
-        Value::Object(entries) => {
-            entries.retain(|_, v| !v.is_null());
-            entries.values_mut().for_each(drop_nulls);
-        }
-        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
-        _ => {}
-    }
 }
 
 /// The value without the parts that are directives; `None` if it is one itself.

@@ -94,18 +94,11 @@ struct Der<'a>(&'a [u8]);
 impl<'a> Der<'a> {
     /// The next element.
     fn next(&mut self) -> Option<(u8, &'a [u8])> {
-        let (&tag, rest) = self.0.split_first()?;
-        let (&first, rest) = rest.split_first()?;
-        let (length, rest) = match usize::from(first) {
-            short @ 0..=0x7f => (short, rest),
-            long => {
-                let count = long & 0x7f;
-                let bytes = rest.get(..count).filter(|_| (1..=4).contains(&count))?;
-                (bytes.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)), &rest[count..])
-            }
-        };
-        let content = rest.get(..length)?;
-        self.0 = &rest[length..];
+        let tag = *self.0.first()?;
+        let (header, length) = pem::header(self.0)?;
+        let (element, rest) = self.0.split_at_checked(header + length)?;
+        self.0 = rest;
+        let content = element.get(header..)?;
         Some((tag, content))
     }
 

@@ -70,7 +70,7 @@ pub(super) fn certificate_fault(pem: &[u8]) -> Option<String> {
 }
 
 /// How long the header of a DER element is, and its content.
-fn header(der: &[u8]) -> Option<(usize, usize)> {
+pub(super) fn header(der: &[u8]) -> Option<(usize, usize)> {
     let first = *der.get(1)?;
     if first < 0x80 {
         return Some((2, usize::from(first)));
