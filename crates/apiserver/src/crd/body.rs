@@ -114,7 +114,7 @@ fn read(body: &[u8], yaml: bool, strictness: Strictness) -> Result<(Value, Vec<S
         DecodeError::Type("json: cannot unmarshal array into Go value of type map[string]interface {}".into())
     };
     let (object, repeated) = match yaml {
-        true => (decode::yaml_to_value(body)?, decode::yaml_duplicates(body)),
+        true => decode::yaml_to_value_strict(body)?,
         false => decode::json_to_value_strict(body)?,
     };
     let object = if object.is_null() { Value::Object(serde_json::Map::new()) } else { object };

@@ -273,7 +273,7 @@ fn check_type(call: &Call, patch: &Patch, patched: &Value) -> Result<(), ApiErro
 /// Answers a server-side apply, creating the object where it does not exist.
 async fn apply(call: &Call, part: Part, dry_run: bool) -> Result<Response<Body>, ApiError> {
     let (manager, force) = applier(call);
-    let config = parse_apply(call, &codec::Target::of(&call.kind))?;
+    let (config, twice) = parse_apply_strict(call, &codec::Target::of(&call.kind))?;
     let exists = call.server.current(&call.kind, &call.info.namespace, &call.info.name).await?.is_some();
     if !exists {
         if part != Part::Main {
@@ -288,7 +288,7 @@ async fn apply(call: &Call, part: Part, dry_run: bool) -> Result<Response<Body>,
             return Err(ApiError::conflict(&call.kind.group, &call.kind.plural, &call.info.name, &why));
         }
         let mut object = managed_fields::apply(call, None, &config, manager, force, "")?;
-        check_twice(call)?;
+        check_twice(call, &twice)?;
         if meta(&object, "name").is_empty() && !meta(&object, "generateName").is_empty() {
             set_meta(&mut object, "name", call.info.name.clone().into());
         }
@@ -305,7 +305,7 @@ async fn apply(call: &Call, part: Part, dry_run: bool) -> Result<Response<Body>,
     let subresource = call.info.subresource.as_str();
     let make = |old: &Value| {
         let applied = managed_fields::apply(call, Some(old), &config, manager, force, subresource)?;
-        check_twice(call).map(|()| applied)
+        check_twice(call, &twice).map(|()| applied)
     };
     let change =
         Change { part, subresource, reviewed: Reviewed::Object, apply: &make, unconditional: true, dry_run };
@@ -313,17 +313,13 @@ async fn apply(call: &Call, part: Part, dry_run: bool) -> Result<Response<Body>,
 }
 
 /// Complains about keys that an applied configuration gives twice.
-pub(crate) fn check_twice(call: &Call) -> Result<(), ApiError> {
+fn check_twice(call: &Call, texts: &[String]) -> Result<(), ApiError> {
     let strictness = codec::strictness(&call.query);
     if strictness == Strictness::Ignore {
         return Ok(());
     }
-    let texts = match schema::decode::json_to_value_strict(&call.body) {
-        Ok((_, warnings)) if warnings.is_empty() => return Ok(()),
-        _ => schema::decode::yaml_duplicates(&call.body),
-    };
     if strictness == Strictness::Warn || texts.is_empty() {
-        texts.into_iter().for_each(|text| call.warn(text));
+        texts.iter().for_each(|text| call.warn(text));
         return Ok(());
     }
     let lines: Vec<String> = texts.iter().map(|text| format!("\n  {text}")).collect();
@@ -340,10 +336,20 @@ pub(crate) fn applier(call: &Call) -> (&str, bool) {
 
 /// Reads an applied configuration, which must be of the given kind.
 pub(crate) fn parse_apply(call: &Call, target: &codec::Target<'_>) -> Result<Value, ApiError> {
+    parse_apply_strict(call, target).map(|(config, _)| config)
+}
+
+/// As [`parse_apply`]; also returns a text for every key that is given twice.
+fn parse_apply_strict(call: &Call, target: &codec::Target<'_>) -> Result<(Value, Vec<String>), ApiError> {
     let decoding = |why: &dyn std::fmt::Display| ApiError::bad_request(format!("error decoding YAML: {why}"));
-    let config = match schema::decode::json_to_value(&call.body) {
-        Ok(config) => config,
-        Err(_) => schema::decode::yaml_to_value(&call.body)
+    let (config, twice) = match schema::decode::json_to_value_strict(&call.body) {
+        Ok((config, twice)) if twice.is_empty() => (config, twice),
+        // JSON is YAML, too, whose words are wanted.
+        Ok((config, _)) => {
+            let read = schema::decode::yaml_to_value_strict(&call.body);
+            (config, read.map(|(_, twice)| twice).unwrap_or_default())
+        }
+        Err(_) => schema::decode::yaml_to_value_strict(&call.body)
             .map_err(|error| decoding(&format!("error converting YAML to JSON: {error}")))?,
     };
     if !config.is_object() && !config.is_null() {
@@ -362,5 +368,5 @@ pub(crate) fn parse_apply(call: &Call, target: &codec::Target<'_>) -> Result<Val
     if config["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
         return Err(ApiError::bad_request("metadata.managedFields must be nil"));
     }
-    Ok(config)
+    Ok((config, twice))
 }

@@ -152,10 +152,9 @@ pub fn duration_error(text: &str) -> Option<String> {
     if text.is_empty() { None } else { duration::duration(text).err() }
 }
 
-/// A text for every key that is given twice in YAML, with its line.
-pub fn yaml_duplicates(bytes: &[u8]) -> Vec<String> {
-    let texts = yaml::read(bytes).map(|(_, duplicates)| duplicates).unwrap_or_default();
-    lines(&texts).collect()
+/// As [`yaml_to_value`]; also returns a text for every key that is given twice, with its line.
+pub fn yaml_to_value_strict(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
+    yaml::read(bytes).map(|(value, texts)| (value, lines(&texts).collect()))
 }
 
 /// The lines of go-yaml's errors, each by itself.
